@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * publish.h - a model directory becomes the next version of a store
+ *
+ * Streams: memory does not depend on the model's size.  Nothing a reader sees changes before the
+ * commit; killed at any instant, the store is as it was, plus unreferenced objects.
+ * Every stored block was decoded again and compared with the directory's bytes.
+ */
+#ifndef WEIGHTFS_PUBLISH_H
+#define WEIGHTFS_PUBLISH_H
+
+#include "weightfs/config.h"
+#include "weightfs/err.h"
+#include "weightfs/replica.h"
+#include "weightfs/store.h"
+
+struct wfs_publish_opts {
+	const char *label;		/* may be NULL */
+	const char *previous;		/* directory that equals the store's last version; NULL: use cache */
+	const char *cache;		/* cache directory for the last version's image */
+	struct wfs_strings include, exclude;	/* globs on relative paths, fnmatch(3) */
+	bool allow_empty;		/* commit although nothing changed */
+	bool full;			/* store this version in full too (an anchor) */
+	unsigned workers;		/* 0: one a core */
+};
+
+struct wfs_publish_result {
+	uint64_t sequence;		/* of the new version, or the last one when unchanged */
+	bool unchanged;
+	uint64_t size;			/* bytes of the version's files */
+	uint64_t travel;		/* what a reader one version behind fetches */
+	uint64_t store_growth;		/* bytes added to the store */
+	uint64_t n_files, changed_bytes;	/* changed_bytes: bytes in elements that differ */
+	bool anchor;
+};
+
+/* -EBUSY: the directory is being written, or another publisher holds the store; -EEXIST: another
+ * publisher committed first (nothing changed; run again); -EBADMSG: the directory is not a sound
+ * model; -ECANCELED. */
+int wfs_publish(struct wfs_store *store, const char *dir, const struct wfs_publish_opts *opts,
+		struct wfs_publish_result *out, const struct wfs_progress *progress,
+		struct wfs_err *err);
+
+#endif
