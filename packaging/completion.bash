@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+# bash completion for weightfs and weightsync
+
+_weightfs_mount_options="accept_run allow_other base= cache= cache_size= cacert= config= foreground fsname= gid=
+	keep_versions= lazy linger= log_level= min_free= noexec poll= rate= read_timeout= ready= scrub= show_code
+	uid= umask= workers="
+
+# The word in COMP_LINE that began with -o may hold several options: complete the one behind the last comma.
+_weightfs_complete_options()
+{
+	local cur=$1 done=''
+
+	case $cur in *,*) done=${cur%,*}, cur=${cur##*,} ;; esac
+	case $cur in
+	ready=*) mapfile -t COMPREPLY < <(compgen -W "complete delta manifest auto" -- "${cur#*=}") ;;
+	log_level=*) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "${cur#*=}") ;;
+	cache=*|base=*) mapfile -t COMPREPLY < <(compgen -d -- "${cur#*=}") ;;
+	cacert=*|config=*) mapfile -t COMPREPLY < <(compgen -f -- "${cur#*=}") ;;
+	*) mapfile -t COMPREPLY < <(compgen -W "$_weightfs_mount_options" -P "$done" -- "$cur") ;;
+	esac
+	compopt -o nospace
+}
+
+_weightfs()
+{
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=''
+
+	# bash splits words at "=": look at the text as typed.
+	local typed=${COMP_LINE:0:COMP_POINT}
+	typed=${typed##*[[:space:]]}
+	if [[ ${COMP_LINE:0:COMP_POINT} =~ \ -o\ *[^[:space:]]*$ ]]; then
+		_weightfs_complete_options "$typed"
+		return
+	fi
+	if [ "$COMP_CWORD" -eq 1 ]; then
+		words="mount unmount status wait verify --help --version"
+	else
+		case ${COMP_WORDS[1]} in
+		mount) words="-o --help" ;;
+		unmount) words="--lazy --help" ;;
+		status) words="--json --help" ;;
+		wait) words="--newer-than --timeout --help" ;;
+		verify) words="--help" ;;
+		esac
+	fi
+	case $prev in --newer-than|--timeout) return ;; esac
+	case $cur in
+	-*) mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur") ;;
+	*) [ "$COMP_CWORD" -eq 1 ] && mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur") ||
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
+	esac
+}
+
+_weightsync()
+{
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=''
+
+	if [ "$COMP_CWORD" -eq 1 ]; then
+		words="publish log show pull verify --help --version"
+		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+		return
+	fi
+	case $prev in
+	--label|--include|--exclude|--version|--workers) return ;;
+	esac
+	case ${COMP_WORDS[1]} in
+	publish) words="--label --previous --cache --include --exclude --allow-empty --full --workers --help" ;;
+	log|show) words="--json --help" ;;
+	pull|verify) words="--version --help" ;;
+	esac
+	case $cur in
+	-*) mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur") ;;
+	*) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
+	esac
+}
+
+complete -F _weightfs weightfs
+complete -F _weightsync weightsync
