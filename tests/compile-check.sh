@@ -59,6 +59,19 @@ test_install_is_complete()
 	"$root/usr/bin/weightsync" --version | grep -q '^weightsync [0-9]'
 }
 
+test_debian_package_is_complete()
+{
+	local f
+
+	(cd "$TMPDIR/gcc" && cpack -G DEB) >"$TMPDIR/cpack.log" 2>&1 || { tail "$TMPDIR/cpack.log"; return 1; }
+	dpkg-deb -c "$TMPDIR"/gcc/weightfs_*.deb >"$TMPDIR/deb"
+	for f in bin/weightfs bin/weightsync sbin/mount.weightfs share/man/man1/weightfs.1 \
+		lib/systemd/system/weightfs@.service; do
+		grep -q " ./usr/$f" "$TMPDIR/deb" || fail "not in the package: $f"
+	done
+	dpkg-deb -f "$TMPDIR"/gcc/weightfs_*.deb Depends | grep -q libfuse3 || fail "no dependency on libfuse3"
+}
+
 # Every parser of untrusted bytes: the target links with libFuzzer and survives its corpus and a
 # thousand mutations of it.
 test_fuzz_targets_run()
@@ -84,5 +97,6 @@ run test_clang_release_has_no_warning
 run test_debug_has_no_warning
 run test_programs_are_hardened
 run test_install_is_complete
+run test_debian_package_is_complete
 run test_fuzz_targets_run
 finish
