@@ -25,7 +25,7 @@ publish()			# STEP
 
 load()				# VERSION-DIR STEP
 {
-	"$TESTS/loaders/sid-enter" "$chroot" "$TESTS/loaders:/mnt/loaders" "$mnt:/mnt/model" \
+	"$TESTS/loaders/enter-chroot" "$chroot" "$TESTS/loaders:/mnt/loaders" "$mnt:/mnt/model" \
 		"$TMPDIR/step$2:/mnt/trainer" -- \
 		python3 /mnt/loaders/check_torch.py "/mnt/model/$1" /mnt/trainer 2>"$TMPDIR/stderr" ||
 		{ tail -n 20 "$TMPDIR/stderr"; return 1; }

@@ -18,7 +18,7 @@ mkdir "$TMPDIR/out"
 
 inside()
 {
-	"$TESTS/loaders/sid-enter" "$chroot" "$SOURCE:/mnt/src" "$TMPDIR/out:/mnt/out" -- "$@"
+	"$TESTS/loaders/enter-chroot" "$chroot" "$SOURCE:/mnt/src" "$TMPDIR/out:/mnt/out" -- "$@"
 }
 
 test_builds()
