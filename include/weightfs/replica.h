@@ -139,6 +139,10 @@ int wfs_model_data_path(struct wfs_model *m, size_t i, char out[WFS_OBJECT_NAME]
 int wfs_replica_scrub(struct wfs_replica *r, uint64_t *n_checked, uint64_t *n_bad,
 		      const struct wfs_progress *p, struct wfs_err *err);
 
+/* The same for a cache that nobody has open (-EBUSY names the holder); needs no store. */
+int wfs_cache_verify(const char *cache, uint64_t *n_checked, uint64_t *n_bad, const struct wfs_progress *p,
+		     struct wfs_err *err);
+
 /* Look at the store now. */
 void wfs_replica_poke(struct wfs_replica *r);
 

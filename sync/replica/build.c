@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * build.c - one block: bytes of its base, the delta, the result's hash
+ *
+ * A block is built once however many want it (wfs_image_begin), never while waiting for the
+ * network: what it needs is fetched first.  Every block that is decoded on the way is compared
+ * with its own table's hash, so a failure names the delta that is wrong.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "replica/internal.h"
+#include "weightfs/base.h"
+#include "weightfs/io.h"
+
+#define DECODES_MAX	16384	/* blocks decoded for one: bounds what a hostile table can cost */
+#define TRIES		3
+
+/* One build.  A base range may cut blocks; the last such block of a node is kept in part[], since
+ * the next range needs it again. */
+struct build {
+	struct wfs_replica *r;
+	struct wfs_plan *plan;
+	struct part {
+		uint8_t *buf;
+		uint32_t block;
+	} *part;
+	unsigned n_decodes;
+	struct wfs_err *err;
+};
+
+static int node_block(struct build *c, uint32_t node, uint32_t b, uint8_t *dst);
+
+static int node_range(struct build *c, uint32_t node, uint64_t off, uint64_t len, uint8_t *dst)
+{
+	const struct wfs_node *n = &c->plan->nodes[node];
+	struct part *part = &c->part[node];
+	int r = 0;
+
+	if (n->held)
+		return wfs_image_read(n->held, dst, len, off, c->err);
+	while (r == 0 && len) {
+		uint32_t b = (uint32_t)(off >> WFS_BLOCK_SHIFT), in = off & (WFS_BLOCK_SIZE - 1);
+		uint32_t block_len = wfs_table_block_len(n->source->table, b);
+		uint64_t take = WFS_MIN(len, (uint64_t)block_len - in);
+
+		if (take == block_len) {
+			r = node_block(c, node, b, dst);
+		} else {
+			if (!part->buf && !(part->buf = malloc(WFS_BLOCK_SIZE)))
+				return wfs_fail(c->err, -ENOMEM, "out of memory");
+			if (part->block != b)
+				r = node_block(c, node, b, part->buf);
+			part->block = r == 0 ? b : UINT32_MAX;
+			if (r == 0)
+				memcpy(dst, part->buf + in, take);
+		}
+		dst += take;
+		off += take;
+		len -= take;
+	}
+	return r;
+}
+
+/* The base bytes of block b of node: by pieces, zeros where there is no base. */
+static int fill_base(struct build *c, uint32_t node, uint32_t b, uint8_t *dst)
+{
+	const struct wfs_table *t = c->plan->nodes[node].source->table;
+	uint64_t off = (uint64_t)b << WFS_BLOCK_SHIFT, end = off + wfs_table_block_len(t, b);
+	uint32_t p = wfs_table_piece_at(t, off);
+	int r = 0;
+
+	while (r == 0 && off < end) {
+		const struct wfs_piece *piece = wfs_table_piece(t, p);
+		uint64_t stop = ++p < wfs_table_n_pieces(t) ? wfs_table_piece(t, p)->off : wfs_table_size(t);
+		uint64_t len = WFS_MIN(stop, end) - off;
+
+		if (piece->base == WFS_NO_BASE)
+			memset(dst, 0, len);
+		else
+			r = node_range(c, c->plan->nodes[node].bases[piece->base],
+				       piece->base_off + (off - piece->off), len, dst);
+		dst += len;
+		off += len;
+	}
+	return r;
+}
+
+static int decode(struct build *c, struct wfs_source *s, uint32_t b, const struct wfs_block_ref *ref,
+		  uint8_t *dst)
+{
+	WFS_AUTO(wfs_free_ptr) uint8_t *stored = NULL;
+	WFS_AUTO(wfs_free_ptr) struct wfs_span *spans = NULL;
+	struct wfs_group g = { 0 };
+	size_t n_spans = 0;
+	int r;
+
+	if (ref->len) {
+		g = wfs_table_group(s->table, ref->group);
+		stored = malloc(g.len);
+		if (!stored)
+			return wfs_fail(c->err, -ENOMEM, "out of memory");
+		r = wfs_source_read(s, ref->group, stored, false, false, c->err);
+		if (r < 0)
+			return r;
+	}
+	r = wfs_table_spans(&spans, &n_spans, s->table, b, c->err);
+	if (r == 0)
+		r = wfs_block_decode(dst, wfs_table_block_len(s->table, b), ref->codec,
+				     stored ? stored + (ref->off - g.off) : NULL, ref->len, spans, n_spans, c->err);
+	return r;
+}
+
+/* Block b of the user's file, if it is what the table says. */
+static int from_base(struct build *c, const struct wfs_node *n, uint32_t b, uint8_t *dst)
+{
+	uint32_t len = wfs_table_block_len(n->source->table, b);
+
+	if (wfs_pread(n->base->fd, dst, len, (uint64_t)b << WFS_BLOCK_SHIFT, NULL) == 0 &&
+	    wfs_xxh3(dst, len) == wfs_table_block(n->source->table, b).hash)
+		return 0;
+	n->base->bad = true;
+	return wfs_fail(c->err, -ESTALE, "base file %s changed or is damaged at block %u; not used any more",
+			n->base->path, b);
+}
+
+static int node_block(struct build *c, uint32_t node, uint32_t b, uint8_t *dst)
+{
+	const struct wfs_node *n = &c->plan->nodes[node];
+	struct wfs_block_ref ref;
+	int r = 0;
+
+	if (n->base)
+		return from_base(c, n, b, dst);
+	if (++c->n_decodes > DECODES_MAX)
+		return wfs_fail(c->err, -EBADMSG, "block needs more than %u others", DECODES_MAX);
+	ref = wfs_table_block(n->source->table, b);
+	if (wfs_codec_needs_base(ref.codec))
+		r = fill_base(c, node, b, dst);
+	if (r == 0)
+		r = decode(c, n->source, b, &ref, dst);
+	if (r < 0)
+		return r;
+	if (wfs_xxh3(dst, wfs_table_block_len(n->source->table, b)) != ref.hash)
+		return wfs_fail(c->err, -EBADMSG, "table %s: block %u decoded to other bytes than published",
+				wfs_hex(&n->source->id).s, b);
+	return 0;
+}
+
+static int build_from_plan(struct wfs_image *img, struct wfs_plan *plan, uint32_t b, uint8_t *dst,
+			   struct wfs_err *err)
+{
+	struct build c = { .r = img->r, .plan = plan, .err = err };
+	int r;
+
+	c.part = calloc(plan->n_nodes, sizeof(*c.part));
+	if (!c.part)
+		return wfs_fail(err, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < plan->n_nodes; i++)
+		c.part[i].block = UINT32_MAX;
+	r = node_block(&c, 0, b, dst);
+	for (size_t i = 0; i < plan->n_nodes; i++)
+		free(c.part[i].buf);
+	free(c.part);
+	return r;
+}
+
+/* Build block b from what is local.  -EAGAIN: something is not. */
+static int build_local(struct wfs_image *img, struct wfs_plan *plan, uint32_t b, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_free_ptr) uint8_t *buf = malloc(WFS_BLOCK_SIZE);
+	bool claimed, on_disk = false;
+	int r = -EAGAIN, r2;
+
+	if (!buf)
+		return wfs_fail(err, -ENOMEM, "out of memory");
+	if (!wfs_image_begin(img, b, &claimed))
+		return 0;
+	if (claimed) {
+		on_disk = wfs_image_raw(img, b, buf, NULL) == 0 &&
+			  wfs_xxh3(buf, wfs_image_block_len(img, b)) ==
+			  (plan->nodes[0].source ? wfs_table_block(plan->nodes[0].source->table, b).hash : 0);
+		if (on_disk)
+			r = 0;
+	}
+	if (!on_disk)
+		r = build_from_plan(img, plan, b, buf, err);
+	if (r == 0 && !on_disk && !wfs_cache_free(&img->r->cache))
+		r = wfs_cache_room(&img->r->cache, WFS_BLOCK_SIZE, err);
+	r2 = wfs_image_done(img, b, r == 0 ? buf : NULL, on_disk, err);
+	if (r == 0 && r2 == 0 && !on_disk)
+		img->r->n_blocks_built++;
+	return r < 0 ? r : r2;
+}
+
+/* ---- fetching what a range needs ---- */
+
+static int fetch_range(struct wfs_plan *plan, uint32_t node, uint64_t off, uint64_t len, bool demand,
+		       unsigned depth, struct wfs_err *err);
+
+/* Blocks of a held image that rotted since must be there again. */
+static int mend_held(struct wfs_image *held, uint64_t off, uint64_t len, bool demand, struct wfs_err *err)
+{
+	int r = 0;
+
+	for (uint32_t b = (uint32_t)(off >> WFS_BLOCK_SHIFT); r == 0 && b <= (off + len - 1) >> WFS_BLOCK_SHIFT; b++)
+		if (!wfs_image_has(held, b))
+			r = wfs_build_block(held, b, true, demand, err);
+	return r;
+}
+
+static int fetch_bases(struct wfs_plan *plan, uint32_t node, uint64_t off, uint64_t end, bool demand,
+		       unsigned depth, struct wfs_err *err)
+{
+	const struct wfs_table *t = plan->nodes[node].source->table;
+	uint32_t p = wfs_table_piece_at(t, off);
+	int r = 0;
+
+	while (r == 0 && off < end) {
+		const struct wfs_piece *piece = wfs_table_piece(t, p);
+		uint64_t stop = ++p < wfs_table_n_pieces(t) ? wfs_table_piece(t, p)->off : wfs_table_size(t);
+		uint64_t len = WFS_MIN(stop, end) - off;
+
+		if (piece->base != WFS_NO_BASE)
+			r = fetch_range(plan, plan->nodes[node].bases[piece->base],
+					piece->base_off + (off - piece->off), len, demand, depth + 1, err);
+		off += len;
+	}
+	return r;
+}
+
+static int fetch_range(struct wfs_plan *plan, uint32_t node, uint64_t off, uint64_t len, bool demand,
+		       unsigned depth, struct wfs_err *err)
+{
+	const struct wfs_node *n = &plan->nodes[node];
+	uint32_t first = UINT32_MAX, last = 0, b, end;
+	bool bases = false;
+	int r = 0;
+
+	if (len == 0 || n->base)
+		return 0;
+	if (n->held)
+		return mend_held(n->held, off, len, demand, err);
+	b = (uint32_t)(off >> WFS_BLOCK_SHIFT);
+	end = (uint32_t)((off + len - 1) >> WFS_BLOCK_SHIFT) + 1;
+	off = (uint64_t)b << WFS_BLOCK_SHIFT;
+	len = WFS_MIN((uint64_t)end << WFS_BLOCK_SHIFT, wfs_table_size(n->source->table)) - off;
+	for (; b < end; b++) {
+		struct wfs_block_ref ref = wfs_table_block(n->source->table, b);
+
+		if (ref.len) {
+			first = WFS_MIN(first, ref.group);
+			last = WFS_MAX(last, ref.group);
+		}
+		bases |= wfs_codec_needs_base(ref.codec);
+	}
+	if (first != UINT32_MAX)
+		r = wfs_source_fetch(n->source, first, last, demand, err);
+	if (r == 0 && bases)
+		r = fetch_bases(plan, node, off, off + len, demand, depth, err);
+	return r;
+}
+
+static int prefetch(struct wfs_image *img, uint32_t b, uint32_t n, bool demand, struct wfs_err *err)
+{
+	struct wfs_plan *plan;
+	uint64_t off = (uint64_t)b << WFS_BLOCK_SHIFT;
+	int r;
+
+	r = wfs_plan_get(&plan, img, true, demand, err);
+	if (r < 0)
+		return r;
+	r = fetch_range(plan, 0, off, WFS_MIN((uint64_t)n << WFS_BLOCK_SHIFT, img->size - off), demand, 0, err);
+	wfs_plan_put(img, plan);
+	return r;
+}
+
+int wfs_build_prefetch(struct wfs_image *img, uint32_t b, uint32_t n, struct wfs_err *err)
+{
+	return prefetch(img, b, n, false, err);
+}
+
+int wfs_build_block(struct wfs_image *img, uint32_t b, bool net, bool demand, struct wfs_err *err)
+{
+	struct wfs_plan *plan;
+	int r;
+
+	r = wfs_image_open(img, err);
+	for (int i = 0; r == 0 && i < TRIES; i++) {
+		if (wfs_image_has(img, b))
+			return 0;
+		r = wfs_plan_get(&plan, img, net, demand, err);
+		if (r < 0)
+			break;
+		r = build_local(img, plan, b, err);
+		wfs_plan_put(img, plan);
+		if (r == -EAGAIN && net)
+			r = prefetch(img, b, 1, demand, err);
+		else if (r == 0)
+			return 0;
+		else if (r != -ESTALE)
+			break;
+		if (r == -ESTALE || r == -ENOENT) {
+			/* A base went bad or an object is gone: look for another way. */
+			wfs_plan_drop(img, false);
+			r = 0;
+		}
+	}
+	if (r == 0)
+		r = net ? wfs_fail(err, -EIO, "what it is built from does not stay") : -EAGAIN;
+	return r == -EAGAIN ? r : wfs_wrap(err, r, "build block %u of %s", b, img->label);
+}

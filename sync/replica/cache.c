@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cache.c - the directory a replica owns
+ *
+ *   lock               held for life; its text names the holder
+ *   run                run id of the store this cache belongs to
+ *   state              commit with the highest sequence ever accepted
+ *   versions/<n>       commit of a version that is shown
+ *   objects/<digest>   version objects, tables, small files: SHA-256 checked at every read
+ *   images/<table>/    data, map: one file of a version (image.c)
+ *   stash/<table>      stored bytes on their way into an image (source.c)
+ *   tmp/               swept at start
+ *
+ * All names are our own hex or decimal numbers.  Everything small is written to a temporary,
+ * synced and renamed, so a crash leaves the old file or the new one.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "replica/internal.h"
+#include "weightfs/base.h"
+#include "weightfs/io.h"
+
+static int lock_cache(struct wfs_cache *c, struct wfs_err *err)
+{
+	char text[32] = "";
+	ssize_t n;
+
+	c->lock_fd = openat(c->dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (c->lock_fd < 0)
+		return wfs_fail_sys(err, "open %s/lock", c->path);
+	if (flock(c->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		n = pread(c->lock_fd, text, sizeof(text) - 1, 0);
+		text[n > 0 ? n : 0] = '\0';
+		text[strcspn(text, "\n")] = '\0';
+		return wfs_fail(err, -EBUSY, "cache %s is used by process %s; one process a cache directory",
+				c->path, text[0] ? text : "(unknown)");
+	}
+	n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+	if (ftruncate(c->lock_fd, 0) < 0 || pwrite(c->lock_fd, text, (size_t)n, 0) != n)
+		return wfs_fail_sys(err, "write %s/lock", c->path);
+	return 0;
+}
+
+/* Temporaries of a killed process: whatever is not named by a digest. */
+static void tidy(struct wfs_cache *c)
+{
+	struct wfs_digest d;
+	struct dirent *e;
+	DIR *dir;
+	int fd;
+
+	fd = openat(c->dir, "objects", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	while (dir && (e = readdir(dir)))
+		if (wfs_digest_parse(&d, e->d_name, strlen(e->d_name)) < 0)
+			unlinkat(dirfd(dir), e->d_name, 0);
+	if (dir)
+		closedir(dir);
+}
+
+int wfs_cache_open(struct wfs_cache *c, const char *path, struct wfs_err *err)
+{
+	static const char *const subs[] = { "versions", "objects", "images", "stash", "tmp" };
+	int r;
+
+	c->dir = c->lock_fd = -1;
+	c->path = strdup(path);
+	if (!c->path)
+		return wfs_fail(err, -ENOMEM, "out of memory");
+	r = wfs_mkdirs(AT_FDCWD, path, 0700, err);
+	if (r < 0)
+		return wfs_wrap(err, r, "cache directory");
+	c->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (c->dir < 0)
+		return wfs_fail_sys(err, "open cache directory %s", path);
+	r = lock_cache(c, err);
+	if (r < 0)
+		return r;
+	r = wfs_remove_tree(c->dir, "tmp", err);
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(subs); i++)
+		r = wfs_mkdirs(c->dir, subs[i], 0700, err);
+	if (r == 0)
+		tidy(c);
+	return r < 0 ? wfs_wrap(err, r, "cache %s", path) : 0;
+}
+
+void wfs_cache_close(struct wfs_cache *c)
+{
+	wfs_close_fd(&c->lock_fd);
+	wfs_close_fd(&c->dir);
+	free(c->path);
+	c->path = NULL;
+	c->dir = c->lock_fd = -1;
+}
+
+int wfs_cache_run_load(struct wfs_cache *c, struct wfs_run *run, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf raw = WFS_BUF_INIT;
+	int r;
+
+	run->s[0] = '\0';
+	r = wfs_read_file(&raw, c->dir, "run", WFS_STORE_INFO_MAX, err);
+	if (r == -ENOENT)
+		return 0;
+	if (r == 0)
+		r = wfs_store_info_parse(run, raw.data, raw.len, err);
+	return r < 0 ? wfs_wrap(err, r, "cache %s: run", c->path) : 0;
+}
+
+int wfs_cache_run_store(struct wfs_cache *c, const struct wfs_run *run, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf raw = WFS_BUF_INIT;
+	int r;
+
+	r = wfs_store_info_format(&raw, run);
+	if (r < 0)
+		return wfs_fail(err, r, "out of memory");
+	return wfs_write_file(c->dir, "run", raw.data, raw.len, 0600, err);
+}
+
+int wfs_cache_wipe(struct wfs_cache *c, struct wfs_err *err)
+{
+	static const char *const subs[] = { "state", "run", "versions", "objects", "images", "stash" };
+	int r;
+
+	for (size_t i = 0; i < ARRAY_SIZE(subs); i++) {
+		r = wfs_remove_tree(c->dir, subs[i], err);
+		if (r == 0 && i >= 2)
+			r = wfs_mkdirs(c->dir, subs[i], 0700, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int wfs_cache_get(struct wfs_cache *c, struct wfs_buf *out, const struct wfs_digest *id, size_t max,
+		  struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf raw = WFS_BUF_INIT;
+	struct wfs_digest got;
+	char name[WFS_OBJECT_NAME];
+	int r;
+
+	wfs_object_name(name, "objects", id);
+	r = wfs_read_file(&raw, c->dir, name, max, err);
+	if (r == -EFBIG || r == -ELOOP)
+		goto rotten;
+	if (r < 0)
+		return r;
+	wfs_sha256(&got, raw.data, raw.len);
+	if (!wfs_digest_equal(&got, id))
+		goto rotten;
+	*out = wfs_buf_take(&raw);
+	return 0;
+rotten:
+	unlinkat(c->dir, name, 0);
+	return -ENOENT;
+}
+
+int wfs_cache_put(struct wfs_cache *c, const struct wfs_digest *id, const void *data, size_t len,
+		  struct wfs_err *err)
+{
+	char name[WFS_OBJECT_NAME];
+
+	wfs_object_name(name, "objects", id);
+	return wfs_write_file(c->dir, name, data, len, 0600, err);
+}
+
+static int commit_load(struct wfs_cache *c, const char *name, struct wfs_commit *out, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf raw = WFS_BUF_INIT;
+	int r;
+
+	r = wfs_read_file(&raw, c->dir, name, WFS_STORE_INFO_MAX, err);
+	return r < 0 ? r : wfs_commit_parse(out, raw.data, raw.len, err);
+}
+
+static int commit_store(struct wfs_cache *c, const char *name, const struct wfs_commit *commit,
+			struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf raw = WFS_BUF_INIT;
+	int r;
+
+	r = wfs_commit_format(&raw, commit);
+	if (r < 0)
+		return wfs_fail(err, r, "out of memory");
+	return wfs_write_file(c->dir, name, raw.data, raw.len, 0600, err);
+}
+
+int wfs_cache_state_load(struct wfs_cache *c, struct wfs_commit *out, struct wfs_err *err)
+{
+	int r;
+
+	memset(out, 0, sizeof(*out));
+	r = commit_load(c, "state", out, err);
+	if (r == -ENOENT)
+		return 0;
+	/* Going on without it could let the store roll back, so say what to do. */
+	return r < 0 ? wfs_wrap(err, r, "%s/state (remove it to forget the highest sequence seen)", c->path) : 0;
+}
+
+int wfs_cache_state_store(struct wfs_cache *c, const struct wfs_commit *commit, struct wfs_err *err)
+{
+	return commit_store(c, "state", commit, err);
+}
+
+static void record_name(char name[48], uint64_t sequence)
+{
+	snprintf(name, 48, "versions/%" PRIu64, sequence);
+}
+
+int wfs_cache_record(struct wfs_cache *c, const struct wfs_commit *commit, struct wfs_err *err)
+{
+	char name[48];
+
+	record_name(name, commit->sequence);
+	return commit_store(c, name, commit, err);
+}
+
+int wfs_cache_unrecord(struct wfs_cache *c, uint64_t sequence, struct wfs_err *err)
+{
+	char name[48];
+
+	record_name(name, sequence);
+	if (unlinkat(c->dir, name, 0) < 0 && errno != ENOENT)
+		return wfs_fail_sys(err, "remove %s/%s", c->path, name);
+	return 0;
+}
+
+static int by_sequence(const void *a, const void *b)
+{
+	const struct wfs_commit *x = a, *y = b;
+
+	return x->sequence < y->sequence ? -1 : x->sequence > y->sequence;
+}
+
+int wfs_cache_records(struct wfs_cache *c, struct wfs_commit **out, size_t *n, struct wfs_err *err)
+{
+	struct wfs_commit *list = NULL, *bigger, one;
+	size_t count = 0;
+	struct dirent *e;
+	char name[300];
+	DIR *d;
+	int fd;
+
+	fd = openat(c->dir, "versions", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d)
+		return wfs_fail_sys(err, "read %s/versions", c->path);
+	while ((e = readdir(d))) {
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(name, sizeof(name), "versions/%s", e->d_name);
+		if (commit_load(c, name, &one, NULL) < 0) {
+			unlinkat(c->dir, name, 0);
+			continue;
+		}
+		bigger = realloc(list, (count + 1) * sizeof(*list));
+		if (!bigger) {
+			closedir(d);
+			free(list);
+			return wfs_fail(err, -ENOMEM, "out of memory");
+		}
+		list = bigger;
+		list[count++] = one;
+	}
+	closedir(d);
+	if (count)
+		qsort(list, count, sizeof(*list), by_sequence);
+	*out = list;
+	*n = count;
+	return 0;
+}
+
+/* Bytes on disk below a directory; our layout is three levels deep. */
+static uint64_t tree_used(int dir, const char *name, int depth)
+{
+	uint64_t sum = 0;
+	struct dirent *e;
+	struct stat st;
+	DIR *d;
+	int fd;
+
+	fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d) {
+		wfs_close_fd(&fd);
+		return 0;
+	}
+	while ((e = readdir(d))) {
+		if (e->d_name[0] == '.')
+			continue;
+		if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		if (S_ISDIR(st.st_mode) && depth > 0)
+			sum += tree_used(dirfd(d), e->d_name, depth - 1);
+		else
+			sum += (uint64_t)st.st_blocks * 512;
+	}
+	closedir(d);
+	return sum;
+}
+
+uint64_t wfs_cache_used(struct wfs_cache *c)
+{
+	return tree_used(c->dir, ".", 3);
+}
+
+uint64_t wfs_cache_free(struct wfs_cache *c)
+{
+	struct statvfs vfs;
+	uint64_t avail;
+
+	if (fstatvfs(c->dir, &vfs) < 0)
+		return 0;
+	avail = (uint64_t)vfs.f_bavail * vfs.f_frsize;	/* f_bfree counts what only root may have */
+	return avail > c->min_free ? avail - c->min_free : 0;
+}
+
+int wfs_cache_room(struct wfs_cache *c, uint64_t need, struct wfs_err *err)
+{
+	uint64_t avail = wfs_cache_free(c), used;
+	char a[32], b[32], d[32];
+
+	if (need > avail)
+		return wfs_fail(err, -ENOSPC, "cache %s: %s more needed, the disk has %s above min_free: free disk space or "
+				"move the cache", c->path, wfs_human_size(a, need), wfs_human_size(b, avail));
+	if (!c->size_max)
+		return 0;
+	used = wfs_cache_used(c);
+	if (used + need > c->size_max)
+		return wfs_fail(err, -ENOSPC, "cache %s: %s in use and %s more needed, cache_size is %s: raise it, or close "
+				"what uses old versions", c->path, wfs_human_size(a, used), wfs_human_size(b, need),
+				wfs_human_size(d, c->size_max));
+	return 0;
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * internal.h - the nouns of a replica and who may touch them when
+ *
+ *   replica   one cache directory, one store            replica.c follow.c evict.c status.c
+ *   model     one version: files -> images              model.c
+ *   image     one file of one version, on disk          image.c
+ *   source    one table and its fetched stored bytes    source.c
+ *   plan      from what an image is built               plan.c
+ *   build     one block: base, deltas, check            build.c
+ *   work      who waits for which block                 work.c
+ *   task      all blocks of a version                   task.c
+ *
+ * Locks, outer first: image->plan_lock, work.lock, replica->lock, image->lock, source->lock.
+ * replica->lock and work.lock are never held across I/O.
+ */
+#ifndef WFS_REPLICA_INTERNAL_H
+#define WFS_REPLICA_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "weightfs/digest.h"
+#include "weightfs/replica.h"
+#include "weightfs/table.h"
+
+/* ---- cache.c: the directory --------------------------------------------------------------- */
+
+struct wfs_cache {
+	char *path;
+	int dir, lock_fd;
+	uint64_t size_max, min_free;
+};
+
+int wfs_cache_open(struct wfs_cache *c, const char *path, struct wfs_err *err);
+void wfs_cache_close(struct wfs_cache *c);
+/* The run this cache belongs to; "" while it is new. */
+int wfs_cache_run_load(struct wfs_cache *c, struct wfs_run *run, struct wfs_err *err);
+int wfs_cache_run_store(struct wfs_cache *c, const struct wfs_run *run, struct wfs_err *err);
+int wfs_cache_wipe(struct wfs_cache *c, struct wfs_err *err);
+
+/* Verified immutable objects (version, table, small file).  get: -ENOENT without a message when it
+ * is missing or rotten (then it is removed). */
+int wfs_cache_get(struct wfs_cache *c, struct wfs_buf *out, const struct wfs_digest *id, size_t max,
+		  struct wfs_err *err);
+int wfs_cache_put(struct wfs_cache *c, const struct wfs_digest *id, const void *data, size_t len,
+		  struct wfs_err *err);
+
+/* Highest commit ever accepted: "state"; versions shown: "versions/<n>".  Both hold commit bytes. */
+int wfs_cache_state_load(struct wfs_cache *c, struct wfs_commit *out, struct wfs_err *err);
+int wfs_cache_state_store(struct wfs_cache *c, const struct wfs_commit *commit, struct wfs_err *err);
+int wfs_cache_record(struct wfs_cache *c, const struct wfs_commit *commit, struct wfs_err *err);
+int wfs_cache_unrecord(struct wfs_cache *c, uint64_t sequence, struct wfs_err *err);
+/* All readable records, ascending; damaged ones are removed. */
+int wfs_cache_records(struct wfs_cache *c, struct wfs_commit **out, size_t *n, struct wfs_err *err);
+
+/* Bytes on disk now, and bytes the file system would still give us above min_free. */
+uint64_t wfs_cache_used(struct wfs_cache *c);
+uint64_t wfs_cache_free(struct wfs_cache *c);
+/* -ENOSPC with a sentence that says how much is missing where. */
+int wfs_cache_room(struct wfs_cache *c, uint64_t need, struct wfs_err *err);
+
+/* ---- image.c ------------------------------------------------------------------------------ */
+
+enum wfs_block_state {
+	WFS_ABSENT,
+	WFS_CLAIMED,		/* the map says present, but it was not checked since we opened it */
+	WFS_BUILDING,		/* one thread is at it; image->cond tells the end */
+	WFS_PRESENT,
+};
+
+struct wfs_plan;
+
+struct wfs_image {
+	struct wfs_replica *r;
+	struct wfs_digest id;		/* of the table */
+	struct wfs_digest anchor;	/* zero: none */
+	char *label;			/* "version 42 model.safetensors", for messages */
+	uint64_t size;
+	uint32_t n_blocks;
+	unsigned refs;			/* replica->lock */
+	struct wfs_image *next;		/* replica->images */
+
+	pthread_mutex_t plan_lock;	/* one thread makes the plan */
+	struct wfs_plan *plan;
+
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	int data_fd, map_fd;		/* -1 until opened; then constant */
+	_Atomic uint8_t *state;		/* enum wfs_block_state; NULL until opened */
+	_Atomic uint32_t n_built;
+	atomic_bool opened, complete, durable;
+};
+
+/* One more reference to the image of that table, made when there is none.  NULL: out of memory. */
+struct wfs_image *wfs_image_get(struct wfs_replica *r, const struct wfs_digest *id,
+				const struct wfs_digest *anchor, uint64_t size, const char *label);
+/* One more reference if the replica has it; NULL else. */
+struct wfs_image *wfs_image_find(struct wfs_replica *r, const struct wfs_digest *id);
+void wfs_image_put(struct wfs_image *img);
+/* Open or create its files; idempotent. */
+int wfs_image_open(struct wfs_image *img, struct wfs_err *err);
+/* Complete on disk?  Looks without creating anything. */
+bool wfs_image_probe(struct wfs_image *img);
+uint32_t wfs_image_block_len(const struct wfs_image *img, uint32_t b);
+bool wfs_image_has(struct wfs_image *img, uint32_t b);		/* PRESENT */
+
+/* Checked bytes; every touched block is PRESENT or -EAGAIN.  Bit rot: the block becomes ABSENT, -EAGAIN. */
+int wfs_image_read(struct wfs_image *img, void *buf, size_t len, uint64_t off, struct wfs_err *err);
+/* The whole block as it is on disk, unchecked. */
+int wfs_image_raw(struct wfs_image *img, uint32_t b, void *buf, struct wfs_err *err);
+/* Claim the work on a block: true when the caller must finish with wfs_image_done; false when it is
+ * PRESENT already (also after waiting for another thread).  *claimed: bytes may be on disk. */
+bool wfs_image_begin(struct wfs_image *img, uint32_t b, bool *claimed);
+/* data != NULL: write these checked bytes (on_disk: only their hashes) and make it PRESENT; else ABSENT. */
+int wfs_image_done(struct wfs_image *img, uint32_t b, const void *data, bool on_disk, struct wfs_err *err);
+/* All blocks PRESENT: sync and mark. */
+int wfs_image_finish(struct wfs_image *img, struct wfs_err *err);
+void wfs_image_drop_block(struct wfs_image *img, uint32_t b);
+
+/* ---- source.c ----------------------------------------------------------------------------- */
+
+struct wfs_source {
+	struct wfs_replica *r;
+	struct wfs_digest id;
+	struct wfs_table *table;
+	uint64_t *stash_off;		/* per pack: where its bytes begin in the stash file */
+	unsigned refs;			/* replica->lock */
+	struct wfs_source *next;
+	atomic_bool done;		/* nobody needs the stash any more: unlink at the last put */
+
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	int fd;				/* stash/<id>; -1 until something is fetched */
+	uint8_t *state;			/* per group */
+};
+
+/* net: may fetch; else -EAGAIN when the table is not local. */
+int wfs_source_get(struct wfs_source **out, struct wfs_replica *r, const struct wfs_digest *id,
+		   bool net, bool demand, struct wfs_err *err);
+void wfs_source_put(struct wfs_source *s);
+/* The checked bytes of group g into buf (at least its len).  -EAGAIN when not local and !net. */
+int wfs_source_read(struct wfs_source *s, uint32_t g, void *buf, bool net, bool demand, struct wfs_err *err);
+/* Make groups g .. last local; neighbours become one request.  ahead: also what follows, to a few MiB. */
+int wfs_source_fetch(struct wfs_source *s, uint32_t g, uint32_t last, bool demand, struct wfs_err *err);
+
+/* ---- plan.c ------------------------------------------------------------------------------- */
+
+struct wfs_basefile {
+	int fd;
+	uint64_t size;
+	char *path;
+	atomic_bool bad;		/* a block did not match: not used any more */
+	struct wfs_basefile *next;
+};
+
+struct wfs_node {
+	struct wfs_digest id;		/* of the primary table */
+	struct wfs_image *held;		/* complete image: read it */
+	struct wfs_basefile *base;	/* the user's file: read and check against source->table */
+	struct wfs_source *source;	/* table or anchor table; NULL with held */
+	uint32_t *bases;		/* indices of the nodes for the table's bases */
+	uint64_t cost;			/* bytes to fetch */
+};
+
+struct wfs_plan {
+	struct wfs_node *nodes;		/* [0] is the image itself */
+	size_t n_nodes, cap;
+	unsigned refs;			/* image->plan_lock */
+};
+
+/* The image's plan, made at need; the caller puts it. */
+int wfs_plan_get(struct wfs_plan **out, struct wfs_image *img, bool net, bool demand, struct wfs_err *err);
+void wfs_plan_put(struct wfs_image *img, struct wfs_plan *p);
+/* Forget it: the image is complete (done: its stashes may go), or the plan did not hold. */
+void wfs_plan_drop(struct wfs_image *img, bool done);
+
+void wfs_basefiles_free(struct wfs_replica *r);
+
+/* ---- build.c ------------------------------------------------------------------------------ */
+
+/* Build block b if it is not PRESENT.  -EAGAIN: needs the network and !net. */
+int wfs_build_block(struct wfs_image *img, uint32_t b, bool net, bool demand, struct wfs_err *err);
+/* Fetch, in few requests, all stored bytes that blocks [b, b+n) need. */
+int wfs_build_prefetch(struct wfs_image *img, uint32_t b, uint32_t n, struct wfs_err *err);
+
+/* ---- model.c ------------------------------------------------------------------------------ */
+
+struct wfs_model {
+	struct wfs_replica *r;
+	struct wfs_digest id;
+	struct wfs_version v;
+	struct wfs_image **images;	/* per file; NULL: whole */
+	unsigned refs;			/* replica->lock */
+	bool shown;			/* replica->lock */
+	atomic_bool complete;
+	struct wfs_model *next;		/* replica->models, ascending */
+};
+
+/* Version object, small files, index checks; from the cache or (net) the store. */
+int wfs_model_fetch(struct wfs_model **out, struct wfs_replica *r, const struct wfs_commit *commit,
+		    bool net, struct wfs_err *err);
+/* All images complete on disk? Remembers a yes. */
+bool wfs_model_probe(struct wfs_model *m);
+/* Once complete: every index file against the real headers. */
+int wfs_model_check(struct wfs_model *m, struct wfs_err *err);
+/* A small object: from the cache, else (net) from the store, checked and kept; else -EAGAIN. */
+int wfs_object_get(struct wfs_replica *r, struct wfs_buf *out, const char *kind, const struct wfs_digest *id,
+		   size_t max, bool net, struct wfs_err *err);
+
+/* ---- work.c ------------------------------------------------------------------------------- */
+
+struct wfs_job;
+
+struct wfs_queue {
+	struct wfs_job *head, **tail;
+	pthread_cond_t cond;
+};
+
+struct wfs_work {
+	pthread_mutex_t lock;
+	struct wfs_job *jobs;		/* all that are not finished */
+	struct wfs_queue local, net;
+	unsigned n_net;			/* demand on the network: the background waits for it */
+	pthread_cond_t net_idle;
+	pthread_t *threads;
+	size_t n_threads;
+	bool stopping;
+};
+
+int wfs_work_init(struct wfs_replica *r, struct wfs_err *err);
+int wfs_work_start(struct wfs_replica *r, struct wfs_err *err);
+void wfs_work_stop(struct wfs_replica *r);
+void wfs_work_free(struct wfs_replica *r);
+/* The background lets readers go first, for at most a second. */
+void wfs_work_yield(struct wfs_replica *r);
+
+/* ---- task.c: all of a version ------------------------------------------------------------- */
+
+/* build: false fetches only (ready=delta). */
+int wfs_task_run(struct wfs_replica *r, struct wfs_model *m, bool build, const struct wfs_progress *p,
+		 struct wfs_err *err);
+
+/* ---- follow.c, evict.c -------------------------------------------------------------------- */
+
+void *wfs_follow_main(void *replica);
+/* The newest commit of the store, checked against what was seen before.  -ENOENT: none yet. */
+int wfs_follow_look(struct wfs_replica *r, struct wfs_commit *out, struct wfs_err *err);
+/* Commit n, fetched and checked.  -ENOENT: not there. */
+int wfs_follow_commit(struct wfs_replica *r, uint64_t sequence, struct wfs_commit *out, struct wfs_err *err);
+/* Room for m's images: drops versions nobody uses beyond keep_versions, more if space demands. */
+int wfs_evict(struct wfs_replica *r, struct wfs_model *m, struct wfs_err *err);
+/* Remove images, stashes and objects that no model (and not `also`) needs. */
+int wfs_sweep(struct wfs_replica *r, struct wfs_err *err);
+
+/* ---- replica.c ---------------------------------------------------------------------------- */
+
+struct wfs_replica {
+	struct wfs_replica_opts o;
+	struct wfs_store *store;		/* NULL: scrub only */
+	struct wfs_cache cache;
+	struct wfs_run run;			/* "" until known */
+	bool run_checked;			/* the store was asked in this life */
+
+	pthread_mutex_t lock;
+	struct wfs_model *models;		/* all that exist, newest first */
+	struct wfs_image *images;
+	struct wfs_source *sources;
+	struct wfs_basefile *basefiles;
+	pthread_mutex_t base_lock;
+	bool basefiles_scanned;
+	wfs_shown_fn *shown_fn;
+	void *shown_arg;
+	char problem[512];			/* of the last look, "" when it went well */
+	uint64_t problem_ns, looked_ns;
+	struct wfs_commit highest;		/* sequence 0: none */
+	uint64_t building;			/* sequence, 0: none */
+	uint64_t task_done, task_total;		/* bytes */
+
+	struct wfs_work work;
+	pthread_t follow_thread, scrub_thread;
+	bool follow_started, scrub_started;
+	atomic_bool stop;
+
+	/* counters for status */
+	_Atomic uint64_t n_groups_checked, n_bytes_checked, n_bad_groups, n_blocks_built, n_blocks_read, n_rot;
+};
+
+void wfs_replica_problem(struct wfs_replica *r, const char *msg);	/* "" clears it */
+/* Out of sight with everything: the run has changed. */
+void wfs_replica_forget(struct wfs_replica *r);
+int wfs_replica_show(struct wfs_replica *r, struct wfs_model *m, const struct wfs_commit *c, struct wfs_err *err);
+/* Wait so many milliseconds; true: stopping. */
+bool wfs_replica_nap(struct wfs_replica *r, unsigned ms);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * task.c - every block of a version, in the background
+ *
+ * A few threads take windows of blocks in file order: what is local is built at once, the rest of
+ * the window is fetched in few requests and built then.  While some wait for the network others
+ * build, so the slower of the two sets the pace.  Readers' downloads go first (wfs_work_yield).
+ */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "replica/internal.h"
+#include "weightfs/base.h"
+
+#define WINDOW		32u	/* blocks */
+#define THREADS_MIN	4u
+#define THREADS_MAX	16u
+
+struct task {
+	struct wfs_replica *r;
+	struct wfs_model *m;
+	bool build;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	size_t file;			/* next window */
+	uint32_t block;
+	unsigned running;
+	uint64_t done, total;		/* bytes */
+	int result;
+	struct wfs_err err;
+};
+
+static void add_done(struct task *t, uint64_t bytes)
+{
+	pthread_mutex_lock(&t->lock);
+	t->done += bytes;
+	pthread_mutex_unlock(&t->lock);
+	pthread_mutex_lock(&t->r->lock);
+	t->r->task_done += bytes;
+	pthread_mutex_unlock(&t->r->lock);
+}
+
+static bool take_window(struct task *t, struct wfs_image **img, uint32_t *b, uint32_t *n)
+{
+	bool got = false;
+
+	pthread_mutex_lock(&t->lock);
+	while (!got && t->result == 0 && !t->r->stop && t->file < t->m->v.n_files) {
+		*img = t->m->images[t->file];
+		if (*img && t->block < (*img)->n_blocks) {
+			*b = t->block;
+			*n = WFS_MIN(WINDOW, (*img)->n_blocks - t->block);
+			t->block += *n;
+			got = true;
+		} else {
+			t->file++;
+			t->block = 0;
+		}
+	}
+	pthread_mutex_unlock(&t->lock);
+	return got;
+}
+
+static int build_window(struct wfs_image *img, uint32_t b, uint32_t n, struct wfs_err *err)
+{
+	uint32_t far = 0;
+	int r;
+
+	for (uint32_t i = b; i < b + n; i++) {
+		if (img->r->stop)
+			return wfs_fail(err, -ECANCELED, "stopping");
+		r = wfs_build_block(img, i, false, false, err);
+		if (r < 0 && r != -EAGAIN)
+			return r;
+		far += r == -EAGAIN;
+	}
+	if (!far)
+		return 0;
+	wfs_work_yield(img->r);
+	r = wfs_build_prefetch(img, b, n, err);
+	if (r < 0 && r != -ENOENT)	/* an object that is gone: the block looks for another way */
+		return r;
+	for (uint32_t i = b; i < b + n; i++) {
+		r = wfs_build_block(img, i, true, false, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int do_window(struct task *t, struct wfs_image *img, uint32_t b, uint32_t n, struct wfs_err *err)
+{
+	uint64_t off = (uint64_t)b << WFS_BLOCK_SHIFT;
+	int r;
+
+	r = wfs_image_open(img, err);
+	if (r == 0 && !img->complete && !t->build) {
+		wfs_work_yield(t->r);
+		r = wfs_build_prefetch(img, b, n, err);
+	} else if (r == 0 && !img->complete) {
+		r = build_window(img, b, n, err);
+		if (r == 0 && img->n_built == img->n_blocks)
+			r = wfs_image_finish(img, err);
+	}
+	if (r == 0 && img->complete)
+		wfs_plan_drop(img, true);
+	if (r == 0)
+		add_done(t, WFS_MIN((uint64_t)n << WFS_BLOCK_SHIFT, img->size - off));
+	return r;
+}
+
+static void *task_main(void *arg)
+{
+	struct task *t = arg;
+	struct wfs_image *img;
+	uint32_t b, n;
+	int r;
+
+	while (take_window(t, &img, &b, &n)) {
+		struct wfs_err err = { "" };
+
+		r = do_window(t, img, b, n, &err);
+		pthread_mutex_lock(&t->lock);
+		if (r < 0 && t->result == 0) {
+			t->result = r;
+			t->err = err;
+		}
+		pthread_mutex_unlock(&t->lock);
+	}
+	pthread_mutex_lock(&t->lock);
+	t->running--;
+	pthread_cond_signal(&t->cond);
+	pthread_mutex_unlock(&t->lock);
+	return NULL;
+}
+
+static void report(struct task *t, const struct wfs_progress *p)
+{
+	if (p && p->fn)
+		p->fn(p->arg, t->build ? "build" : "fetch", t->done, t->total);
+	if (p && p->cancel && *p->cancel)
+		t->r->stop = true;
+}
+
+static void wait_all(struct task *t, const struct wfs_progress *p)
+{
+	struct timespec until;
+
+	pthread_mutex_lock(&t->lock);
+	while (t->running) {
+		report(t, p);
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += 100 * 1000 * 1000;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		pthread_cond_timedwait(&t->cond, &t->lock, &until);
+	}
+	report(t, p);
+	pthread_mutex_unlock(&t->lock);
+}
+
+static int run_threads(struct task *t, const struct wfs_progress *p)
+{
+	unsigned n = WFS_MIN(WFS_MAX(t->r->o.workers, THREADS_MIN), THREADS_MAX), i;
+	pthread_t threads[THREADS_MAX];
+
+	t->running = n;
+	for (i = 0; i < n; i++)
+		if (pthread_create(&threads[i], NULL, task_main, t) != 0)
+			break;
+	pthread_mutex_lock(&t->lock);
+	t->running -= n - i;
+	if (i == 0)
+		t->result = wfs_fail(&t->err, -EAGAIN, "cannot start a thread");
+	pthread_mutex_unlock(&t->lock);
+	wait_all(t, p);
+	while (i)
+		pthread_join(threads[--i], NULL);
+	if (t->result == 0 && t->r->stop)
+		t->result = wfs_fail(&t->err, -ECANCELED, "stopped");
+	return t->result;
+}
+
+int wfs_task_run(struct wfs_replica *r, struct wfs_model *m, bool build, const struct wfs_progress *p,
+		 struct wfs_err *err)
+{
+	struct task t = { .r = r, .m = m, .build = build };
+	int ret;
+
+	for (size_t i = 0; i < m->v.n_files; i++)
+		t.total += m->images[i] ? m->v.files[i].size : 0;
+	pthread_mutex_lock(&r->lock);
+	r->building = m->v.sequence;
+	r->task_done = 0;
+	r->task_total = t.total;
+	pthread_mutex_unlock(&r->lock);
+	pthread_mutex_init(&t.lock, NULL);
+	pthread_cond_init(&t.cond, NULL);
+	ret = run_threads(&t, p);
+	pthread_mutex_destroy(&t.lock);
+	pthread_cond_destroy(&t.cond);
+	pthread_mutex_lock(&r->lock);
+	r->building = 0;
+	pthread_mutex_unlock(&r->lock);
+	if (ret < 0 && err)
+		*err = t.err;
+	return ret;
+}
