@@ -62,9 +62,7 @@ static void boot_id(uint8_t out[36])
 
 static void image_path(const struct wfs_image *img, const char *file, char out[WFS_OBJECT_NAME])
 {
-	int n = snprintf(out, WFS_OBJECT_NAME, "images/%s%s%s", wfs_hex(&img->id).s, *file ? "/" : "", file);
-
-	assert(n > 0 && n < WFS_OBJECT_NAME);
+	snprintf(out, WFS_OBJECT_NAME, "images/%s%s%s", wfs_hex(&img->id).s, *file ? "/" : "", file);
 }
 
 static int write_header(struct wfs_image *img, uint8_t state, struct wfs_err *err)
