@@ -381,7 +381,7 @@ int wfs_source_get(struct wfs_source **out, struct wfs_replica *r, const struct 
 		   bool net, bool demand, struct wfs_err *err)
 {
 	WFS_AUTO(wfs_buf_free) struct wfs_buf raw = WFS_BUF_INIT;
-	struct wfs_source *s, *other;
+	struct wfs_source *s = NULL, *other;
 	int ret;
 
 	(void)demand;
