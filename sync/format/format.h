@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * format.h - what the files of sync/format share with one another
+ */
+#ifndef FORMAT_FORMAT_H
+#define FORMAT_FORMAT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "weightfs/base.h"
+#include "weightfs/block.h"
+#include "weightfs/err.h"
+#include "weightfs/safetensors.h"
+#include "weightfs/table.h"
+
+unsigned wfs_dtype_find(const char *name);
+
+/* Units of one width that follow one another in a block. */
+struct wfs_units {
+	uint32_t off;			/* of the first one's bytes in the block */
+	uint32_t n;			/* > 0 */
+	uint32_t width;			/* 1, 2, 4 or 8 */
+};
+
+/* Walks the units of a block's spans in order: bytes before the first whole element, the whole
+ * elements, bytes behind the last.  Starts zeroed but for spans and n_spans. */
+struct wfs_units_iter {
+	const struct wfs_span *spans;
+	size_t n_spans;
+	size_t span;
+	uint32_t done;			/* bytes of this span that were given */
+};
+
+bool wfs_units_next(struct wfs_units_iter *it, struct wfs_units *out);
+
+/* -EINVAL: the spans do not cover [0, len) in order, or a type or phase is out of range. */
+int wfs_spans_check(const struct wfs_span *spans, size_t n, size_t len, struct wfs_err *err);
+
+/* The last piece that begins at or before off. */
+size_t wfs_piece_at(const struct wfs_piece *pieces, size_t n, uint64_t off);
+
+/* Codec delta1 (delta1.c).  encode appends its object to out, unless it could not be smaller than
+ * `limit` bytes: then out is as it was and *fits is false. */
+int wfs_delta1_encode(struct wfs_buf *out, bool *fits, const uint8_t *base, const uint8_t *next, size_t len,
+		      const struct wfs_span *spans, size_t n_spans, size_t limit, struct wfs_err *err);
+int wfs_delta1_decode(uint8_t *block, const uint8_t *stored, size_t stored_len,
+		      const struct wfs_span *spans, size_t n_spans, struct wfs_err *err);
+
+/* Is stored_len possible for a block of block_len bytes?  0, -EBADMSG or -EPROTONOSUPPORT. */
+int wfs_stored_check(unsigned codec, uint32_t stored_len, uint32_t block_len, struct wfs_err *err);
+
+/* Table layout: weightfs-format(5), "Blocks and tables". */
+#define TABLE_MAGIC		"WFT1"
+#define TABLE_HEADER_LEN	64
+#define TABLE_BASE_LEN		72
+#define TABLE_PIECE_LEN		24
+#define TABLE_PACK_LEN		56
+#define TABLE_BLOCK_LEN		16
+#define TABLE_DIGEST_LEN	32
+
+/* Number of blocks of a file of at most WFS_FILE_MAX bytes. */
+static inline uint32_t wfs_block_count(uint64_t file_size)
+{
+	return (uint32_t)((file_size + WFS_BLOCK_SIZE - 1) >> WFS_BLOCK_SHIFT);
+}
+
+/* Rules of one piece that ends at `end`; base is the one it names, or NULL. */
+int wfs_piece_check(const struct wfs_piece *p, uint64_t end, const struct wfs_base *base, struct wfs_err *err);
+
+#endif
