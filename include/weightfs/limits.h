@@ -15,7 +15,7 @@
 #define WFS_GROUP_MIN		(64u << 10)		/* stored bytes under one SHA-256, at least */
 
 #define WFS_SMALL_FILE_MAX	(1u << 20)		/* up to here a plain file is stored whole */
-#define WFS_FILE_MAX		(1ull << 44)		/* one file of a version: 16 TiB */
+#define WFS_FILE_MAX		(1ull << 41)		/* one file of a version: 2 TiB */
 #define WFS_FILES_MAX		10000u			/* files in a version */
 #define WFS_PATH_LEN_MAX	1024u			/* a path inside a version */
 #define WFS_NAME_LEN_MAX	255u			/* one component of it */
@@ -24,7 +24,8 @@
 
 #define WFS_STORE_INFO_MAX	4096u			/* weightfs-store, latest, commits/<n> */
 #define WFS_VERSION_MAX		(16u << 20)		/* a version object */
-#define WFS_TABLE_MAX		(1u << 30)		/* a table object */
+#define WFS_TABLE_MAX		(128u << 20)		/* a table object */
+#define WFS_PLAN_TABLES_MAX	(256u << 20)		/* tables held in memory to build one file */
 #define WFS_PACK_MAX		(1ull << 40)		/* a pack object */
 #define WFS_TABLE_BASES_MAX	65535u
 #define WFS_TABLE_PIECES_MAX	(1u << 20)

@@ -186,8 +186,8 @@ static int build_local(struct wfs_image *img, struct wfs_plan *plan, uint32_t b,
 	}
 	if (!on_disk)
 		r = build_from_plan(img, plan, b, buf, err);
-	if (r == 0 && !on_disk && !wfs_cache_free(&img->r->cache))
-		r = wfs_cache_room(&img->r->cache, WFS_BLOCK_SIZE, err);
+	if (r == 0 && !on_disk)
+		r = wfs_cache_charge(&img->r->cache, wfs_image_block_len(img, b), err);
 	r2 = wfs_image_done(img, b, r == 0 ? buf : NULL, on_disk, err);
 	if (r == 0 && r2 == 0 && !on_disk)
 		img->r->n_blocks_built++;

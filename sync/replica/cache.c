@@ -342,3 +342,18 @@ int wfs_cache_room(struct wfs_cache *c, uint64_t need, struct wfs_err *err)
 				wfs_human_size(d, c->size_max));
 	return 0;
 }
+
+#define RECOUNT_EVERY (32u << 20)	/* bytes written between two counts of the directory */
+
+int wfs_cache_charge(struct wfs_cache *c, uint64_t len, struct wfs_err *err)
+{
+	if (wfs_cache_free(c) < len)
+		return wfs_cache_room(c, len, err);
+	if (!c->size_max)
+		return 0;
+	if ((c->written += len) > RECOUNT_EVERY || !c->used || c->used + c->written > c->size_max) {
+		c->used = wfs_cache_used(c);
+		c->written = 0;
+	}
+	return c->used + c->written + len > c->size_max ? wfs_cache_room(c, len, err) : 0;
+}

@@ -41,12 +41,14 @@ int wfs_draft_new(struct wfs_draft **out, struct wfs_replica *r, uint64_t size, 
 int wfs_draft_write(struct wfs_draft *d, uint32_t i, const void *data, size_t len, struct wfs_err *err)
 {
 	bool claimed;
+	int ret;
 
 	if (len != wfs_image_block_len(d->img, i))
 		return wfs_fail(err, -EINVAL, "block %u of a draft has %u bytes, not %zu", i,
 				wfs_image_block_len(d->img, i), len);
-	if (!wfs_cache_free(&d->img->r->cache))
-		return wfs_cache_room(&d->img->r->cache, len, err);
+	ret = wfs_cache_charge(&d->img->r->cache, len, err);
+	if (ret < 0)
+		return ret;
 	if (!wfs_image_begin(d->img, i, &claimed))
 		return 0;
 	return wfs_image_done(d->img, i, data, false, err);

@@ -32,6 +32,7 @@ struct wfs_cache {
 	char *path;
 	int dir, lock_fd;
 	uint64_t size_max, min_free;
+	_Atomic uint64_t used, written;	/* at the last count; since then */
 };
 
 int wfs_cache_open(struct wfs_cache *c, const char *path, struct wfs_err *err);
@@ -59,6 +60,8 @@ int wfs_cache_records(struct wfs_cache *c, struct wfs_commit **out, size_t *n, s
 /* Bytes on disk now, and bytes the file system would still give us above min_free. */
 uint64_t wfs_cache_used(struct wfs_cache *c);
 uint64_t wfs_cache_free(struct wfs_cache *c);
+/* About to write len bytes: -ENOSPC when that would break size_max or min_free. */
+int wfs_cache_charge(struct wfs_cache *c, uint64_t len, struct wfs_err *err);
 /* -ENOSPC with a sentence that says how much is missing where. */
 int wfs_cache_room(struct wfs_cache *c, uint64_t need, struct wfs_err *err);
 

@@ -31,6 +31,7 @@ struct planner {
 	struct wfs_image *target;
 	struct wfs_plan *plan;
 	bool net, demand;
+	uint64_t tables;		/* bytes of tables in memory */
 	struct wfs_err *err;
 };
 
@@ -229,6 +230,22 @@ static void use_anchor(struct planner *p, uint32_t i, struct wfs_source *anchor)
 	node->cost = wfs_table_stored(anchor->table);
 }
 
+/* A table, within what one plan may hold. */
+static int get_source(struct planner *p, const struct wfs_digest *id, struct wfs_source **out)
+{
+	int r = wfs_source_get(out, p->r, id, p->net, p->demand, p->err);
+
+	if (r < 0)
+		return r;
+	p->tables += wfs_table_raw_len((*out)->table);
+	if (p->tables <= WFS_PLAN_TABLES_MAX)
+		return 0;
+	wfs_source_put(*out);
+	*out = NULL;
+	return wfs_fail(p->err, -EFBIG, "needs more than %u MiB of tables: publish it in full again",
+			WFS_PLAN_TABLES_MAX >> 20);
+}
+
 static int get_anchor(struct planner *p, const struct wfs_digest *id, const struct wfs_table *t,
 		      struct wfs_source **out)
 {
@@ -237,7 +254,7 @@ static int get_anchor(struct planner *p, const struct wfs_digest *id, const stru
 	*out = NULL;
 	if (wfs_digest_is_zero(id))
 		return 0;
-	r = wfs_source_get(out, p->r, id, p->net, p->demand, p->err);
+	r = get_source(p, id, out);
 	if (r < 0)
 		return r;
 	r = check_anchor(t, (*out)->table, p->err);
@@ -299,7 +316,7 @@ static int resolve(struct planner *p, const struct wfs_base *what, unsigned dept
 	p->plan->nodes[*index].held = find_held(p, &what->table);
 	if (p->plan->nodes[*index].held)
 		return 0;
-	r = wfs_source_get(&s, p->r, &what->table, p->net, p->demand, p->err);
+	r = get_source(p, &what->table, &s);
 	if (r < 0)
 		return r;
 	p->plan->nodes[*index].source = s;

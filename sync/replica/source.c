@@ -256,8 +256,9 @@ static int fetch_locked(struct wfs_source *s, uint32_t g, uint32_t last, bool de
 		return r;
 	end = claim_run(s, g, last, !demand);
 	pthread_mutex_unlock(&s->lock);
-	r = wfs_cache_free(&s->r->cache) ? fetch_run(s, g, end, demand, err)
-					 : wfs_cache_room(&s->r->cache, 1, err);
+	r = wfs_cache_charge(&s->r->cache, 1, err);
+	if (r == 0)
+		r = fetch_run(s, g, end, demand, err);
 	pthread_mutex_lock(&s->lock);
 	for (uint32_t i = g; i <= end; i++)
 		if (s->state[i] == G_FETCHING)
