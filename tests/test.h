@@ -26,7 +26,13 @@ static unsigned test_failed_checks;
 #define CHECK_INT(got, want, what) test_check_int((got), (want), (what), __FILE__, __LINE__)
 #define CHECK_STR(got, want) test_check_str((got), (want), __FILE__, __LINE__)
 /* For steps without which the rest of the test makes no sense. */
-#define REQUIRE(cond) do { CHECK(cond); if (!(cond)) return; } while (0)
+#define REQUIRE(cond) \
+	do { \
+		bool holds_ = (cond);	/* once: cond may have effects */ \
+		CHECK(holds_ && #cond); \
+		if (!holds_) \
+			return; \
+	} while (0)
 
 static inline void test_check_int(long long got, long long want, const char *what, const char *file, int line)
 {
