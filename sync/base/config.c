@@ -304,6 +304,13 @@ static bool line_is_whole(const struct file_parse *p, const char *line)
 	return (len && line[len - 1] == '\n') || feof(p->f);
 }
 
+static bool section_is_whole(const char *text)
+{
+	size_t end = strcspn(text, "]");
+
+	return text[end] == ']' && end - 1 <= SECTION_LEN_MAX;
+}
+
 /* The library's reader: one line without its indentation, NULL at the end or after a mistake. */
 static char *next_line(char *line, int size, void *arg)
 {
@@ -317,8 +324,8 @@ static char *next_line(char *line, int size, void *arg)
 	if (!line_is_whole(p, line))
 		p->result = wfs_fail(p->err, -EINVAL, "%s:%u: longer than %d bytes, or holds a NUL byte",
 				     p->path, p->line, size - 2);
-	else if (*text == '[' && strcspn(text, "]") > SECTION_LEN_MAX)
-		p->result = wfs_fail(p->err, -EINVAL, "%s:%u: a section's name is at most %u bytes long",
+	else if (*text == '[' && !section_is_whole(text))
+		p->result = wfs_fail(p->err, -EINVAL, "%s:%u: a section is written [name], with at most %u bytes",
 				     p->path, p->line, SECTION_LEN_MAX);
 	if (p->result < 0)
 		return NULL;
