@@ -89,12 +89,14 @@ test_completion_knows_every_option()
 {
 	local o
 
-	for o in $(help_of_all weightsync publish log show pull verify | options_of_text) \
-		$(help_of_all weightfs mount unmount status wait verify | options_of_text) \
-		$(mount_options_of_help); do
+	{ help_of_all weightsync publish log show pull verify | options_of_text
+	help_of_all weightfs mount unmount status wait verify | options_of_text
+	mount_options_of_help; } >"$TMPDIR/all"
+	grep -q -x cache "$TMPDIR/all" || fail "no options found"
+	while read -r o; do
 		grep -qw -e "$o" packaging/completion.bash || fail "completion.bash lacks $o"
 		grep -qw -e "$o" packaging/completion.zsh || fail "completion.zsh lacks $o"
-	done
+	done <"$TMPDIR/all"
 }
 
 # Nothing in the project names a machine, a private place or a developer's tool.  The words are
