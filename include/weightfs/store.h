@@ -57,9 +57,10 @@ struct wfs_get {
 /*
  * Retries with capped exponential back-off and jitter what may pass (connection errors, 408, 425,
  * 429, 5xx, Retry-After honoured up to the cap), resuming behind the last byte delivered.
- * -ENOENT: not there (404, 410), no message.  -EACCES: 401, 403.  -EBADMSG: the server broke the
- * protocol (wrong range, longer than max).  -ETIMEDOUT: nothing moved for read_timeout.
- * -ENETUNREACH: unreachable (once only).  -ECANCELED.
+ * -ENOENT: not there (404, 410), no message.  -EACCES: 401, 403, or a certificate that is not
+ * trusted.  -EBADMSG: the server broke the protocol (wrong range, longer than max, a bad redirect).
+ * -ETIMEDOUT: nothing moved for read_timeout.  -ENETUNREACH: what may pass, with `once`.
+ * -ECANCELED.  The sink's own code comes back without a message.
  */
 int wfs_store_get(struct wfs_store *st, const struct wfs_get *get, struct wfs_err *err);
 

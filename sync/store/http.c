@@ -332,7 +332,6 @@ static int curl_error(struct exchange *x, const struct link *l, CURLcode c)
 		x->a->transient = true;
 		return wfs_fail(x->err, -EIO, "%s", why);
 	case CURLE_PEER_FAILED_VERIFICATION: case CURLE_SSL_ISSUER_ERROR: case CURLE_SSL_CACERT_BADFILE:
-	case CURLE_SSL_CERTPROBLEM:
 		return wfs_fail(x->err, -EACCES, "the server is not who it should be: %s", why);
 	case CURLE_OUT_OF_MEMORY:
 		return wfs_fail(x->err, -ENOMEM, "out of memory");
