@@ -107,7 +107,7 @@ static int parse_value(const struct member *m, char *field, const struct wfs_jso
 	case V_SEQUENCE:
 		if (ev->uint < 1 || ev->uint > SEQUENCE_MAX)
 			return -EBADMSG;
-		__attribute__((fallthrough));
+		/* fall through */
 	case V_UINT:
 		*(uint64_t *)(void *)field = ev->uint;
 		return number ? 0 : -EBADMSG;

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cmd_unmount.c - weightfs unmount MNT [--lazy]
+ *
+ * Done when the daemon is gone and its cache free for the next one.  After --lazy the daemon goes
+ * on for those who still use the mount; that is said, and is no failure.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "client.h"
+#include "cmd.h"
+#include "users.h"
+#include "weightfs/base.h"
+
+#define GONE_MS		10000
+#define GONE_LAZY_MS	1000
+
+static bool wait_gone(int pidfd, int ms)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return pidfd < 0 || poll(&p, 1, ms) > 0;
+}
+
+static int say_busy(const struct client *c)
+{
+	fprintf(stderr, "weightfs: %s is in use by\n", c->point);
+	if (!users_print(stderr, c->point, &c->entry))
+		fprintf(stderr, "  nobody that can be seen from here (other users, other namespaces)\n");
+	fprintf(stderr, "weightfs: end them, or detach it for new users only: weightfs unmount --lazy %s\n",
+		c->point);
+	return EXIT_BAD;
+}
+
+int cmd_unmount(int argc, char **argv)
+{
+	static const struct option longopts[] = { { "lazy", no_argument, NULL, 'l' }, { 0 } };
+	WFS_AUTO(wfs_close_fd) int pidfd = -1;
+	struct wfs_err err = { 0 };
+	struct client c;
+	bool lazy = false;
+	pid_t pid;
+	int opt, r;
+
+	while ((opt = getopt_long(argc, argv, "lz", longopts, NULL)) != -1) {
+		if (opt != 'l' && opt != 'z')
+			return CMD_USAGE;
+		lazy = true;
+	}
+	if (argc - optind != 1)
+		return CMD_USAGE;
+	r = client_find(&c, argv[optind]);
+	if (r)
+		return r;
+	pid = client_pid(&c);
+	if (pid > 0)
+		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	r = mount_remove(c.point, lazy, &err);
+	if (r == -EBUSY)
+		return say_busy(&c);
+	if (r < 0) {
+		fprintf(stderr, "weightfs: %s\n", err.msg);
+		return EXIT_BAD;
+	}
+	if (wait_gone(pidfd, lazy ? GONE_LAZY_MS : GONE_MS))
+		return EXIT_OK;
+	if (lazy) {
+		fprintf(stderr, "weightfs: detached; process %d goes on for those who use it\n", (int)pid);
+		return EXIT_OK;
+	}
+	fprintf(stderr, "weightfs: unmounted, but the daemon, process %d, is still there\n", (int)pid);
+	return EXIT_BAD;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cmd_wait.c - weightfs wait MNT [--newer-than N] [--timeout S]
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client.h"
+#include "cmd.h"
+#include "weightfs/base.h"
+#include "weightfs/json.h"
+
+#define ROUND_MS 3600000u	/* without --timeout, ask again every hour */
+#define SPARE_MS 5000u		/* for the answer itself */
+
+struct answer {
+	uint64_t newest;
+	bool timeout;
+};
+
+static int take_answer(void *arg, const struct wfs_json_event *ev, struct wfs_err *err)
+{
+	struct answer *a = arg;
+
+	(void)err;
+	if (wfs_json_at_top(ev, "newest") && ev->kind == WFS_JSON_UINT)
+		a->newest = ev->uint;
+	else if (wfs_json_at_top(ev, "timeout"))
+		a->timeout = true;
+	return 0;
+}
+
+static bool number(double *out, const char *text)
+{
+	char *end;
+
+	*out = strtod(text, &end);
+	return end != text && !*end && *out >= 0 && *out < 1e15;
+}
+
+static int ask(struct answer *a, const struct client *c, uint64_t above, unsigned ms)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf out = WFS_BUF_INIT;
+	struct wfs_err err = { 0 };
+	char line[96];
+	int r;
+
+	snprintf(line, sizeof(line), "wait %" PRIu64 " %u", above, ms);
+	r = client_call(&out, c, line, ms + SPARE_MS, &err);
+	if (r == 0)
+		r = wfs_json_parse(out.data, out.len, WFS_JSON_EVENTS_MAX, take_answer, a, &err);
+	if (r < 0)
+		fprintf(stderr, "weightfs: %s\n", err.msg);
+	return r;
+}
+
+int cmd_wait(int argc, char **argv)
+{
+	static const struct option longopts[] = {
+		{ "newer-than", required_argument, NULL, 'n' },
+		{ "timeout", required_argument, NULL, 't' }, { 0 } };
+	double above = 0, timeout = -1;
+	struct client c;
+	int opt, r;
+
+	while ((opt = getopt_long(argc, argv, "", longopts, NULL)) != -1)
+		if ((opt != 'n' && opt != 't') || !number(opt == 'n' ? &above : &timeout, optarg))
+			return CMD_USAGE;
+	if (argc - optind != 1)
+		return CMD_USAGE;
+	r = client_find(&c, argv[optind]);
+	if (r)
+		return r;
+	for (uint64_t start = wfs_now_ns();;) {
+		double left = timeout - (double)(wfs_now_ns() - start) / 1e9;
+		unsigned ms = timeout < 0 || left * 1e3 > ROUND_MS ? ROUND_MS : left > 0 ? (unsigned)(left * 1e3) : 0;
+		struct answer a = { 0 };
+
+		if (ask(&a, &c, (uint64_t)above, ms) < 0)
+			return EXIT_BAD;
+		if (!a.timeout) {
+			printf("%" PRIu64 "\n", a.newest);
+			return EXIT_OK;
+		}
+		if (timeout >= 0 && ms < ROUND_MS) {
+			fprintf(stderr, "weightfs: %s: nothing newer than %.0f within %g s (newest: %" PRIu64 ")\n",
+				c.point, above, timeout, a.newest);
+			return EXIT_TIMEOUT;
+		}
+	}
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * control.h - the Unix socket of a mount: one line in, one line of JSON out
+ *
+ *   status            the status object
+ *   wait N MS         {"newest":S} once a version above N is shown; {"newest":S,"timeout":true} after MS
+ *   poke              look at the store now
+ *   stop              end the mount, as SIGTERM does; for its owner and root
+ *
+ * A refusal is {"error":"..."}.  The socket is in the runtime directory of the mount's owner, named by
+ * a hash of the mount point, and is never behind a reader of the mount.
+ */
+#ifndef FS_CONTROL_H
+#define FS_CONTROL_H
+
+#include <limits.h>
+#include <sys/types.h>
+
+#include "fs.h"
+
+struct control;
+
+/* Listen and serve from a thread of its own.  stop is called, once, for "stop" and for SIGTERM,
+ * SIGINT and SIGHUP, which must be blocked in every thread. */
+int control_start(struct control **out, struct fs *fs, void (*stop)(void *arg, const char *why),
+		  void *arg, struct wfs_err *err);
+void control_stop(struct control *c);		/* NULL is fine */
+void control_shown(struct control *c);		/* something was shown: look at who waits */
+
+/* Where the socket of a mount owned by uid may be; i-th choice, -ENOENT past the last. */
+int control_path(char out[PATH_MAX], const char *mnt, uid_t uid, unsigned i);
+
+#endif

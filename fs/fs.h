@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fs.h - what one mount consists of
+ *
+ * One struct fs a daemon, made in mount.c and handed to libfuse as its user data.  A read goes
+ * ops.c (request) -> view.c (which file of which version) -> weightfs/replica.h (verified bytes).
+ */
+#ifndef FS_FS_H
+#define FS_FS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "bind.h"
+#include "options.h"
+#include "tree.h"
+#include "view.h"
+#include "weightfs/replica.h"
+
+/* Reads that wait for bytes hold memory of the kernel and ours: beyond this, -EAGAIN. */
+#define FS_WAITERS_MAX 65536u
+/* How often a read asks again when a block it waited for was found rotten meanwhile. */
+#define FS_READ_TRIES 8u
+
+struct fs {
+	const struct options *opt;
+	const char *store_url;		/* printable */
+	const char *mnt;		/* real path */
+	struct wfs_replica *replica;
+	struct tree *tree;
+	struct bind *bind;
+	struct views *views;		/* every open file */
+	uint64_t start_ns;		/* wfs_now_ns when it was mounted */
+	uint64_t start_wall_ns;
+	struct waiting *waiting;	/* reads that wait for the replica */
+	struct log_gate *gate;		/* at most so many lines about failed reads */
+};
+
+/* Append the status as one JSON object: mount, health, and what the replica says. */
+int fs_status_json(struct fs *fs, struct wfs_buf *out);
+
+/* The list behind fs.waiting (ops_read.c). */
+struct waiting *waiting_new(void);		/* NULL: out of memory */
+void waiting_free(struct waiting *all);
+unsigned waiting_count(struct waiting *all);
+
+/* Log lines that a broken store could repeat for every read: a burst, then a count. */
+struct log_gate *log_gate_new(void);
+void log_gate_free(struct log_gate *g);
+__attribute__((format(printf, 2, 3)))
+void log_gate_err(struct log_gate *g, const char *fmt, ...);
+
+#endif

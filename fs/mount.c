@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mount.c - the life of a mount: store, replica, session, threads, and the way back
+ *
+ * Threads: main sits in libfuse's loop, whose workers answer requests; control answers the socket
+ * and takes signals; keeper does the housekeeping; the rest are the replica's.
+ *
+ * The end, by signal, "stop" or an unmount from outside: the loop ends; the replica is stopped, which
+ * answers every read that waits; the mount is detached if it is still ours; everything is freed.
+ * No step waits for the network, so it takes seconds at most.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "control.h"
+#include "daemon.h"
+#include "fs.h"
+#include "keeper.h"
+#include "mount.h"
+#include "ops.h"
+#include "ops_read.h"
+#include "path.h"
+#include "weightfs/base.h"
+#include "weightfs/log.h"
+
+#define WORKERS		16u		/* threads that answer requests; none of them ever waits */
+#define KICK_NS		20000000l
+#define KICKS		200
+
+struct mnt {
+	struct fs fs;
+	struct options opt;
+	char point[PATH_MAX];
+	char *url;			/* as given, absolute */
+	struct wfs_store *store;
+	struct fuse_session *se;
+	struct fuse_lowlevel_ops ops;
+	struct mount_entry entry;
+	struct control *control;
+	struct keeper *keeper;
+	pthread_t main;
+	atomic_bool looping, looped;
+	int report;
+};
+
+/* ---- before anything is started ---- */
+
+/* A mount of ours whose daemon was killed stands in the way; a live one is left alone. */
+static int clean_mount_point(const char *point, struct wfs_err *err)
+{
+	struct mount_entry e;
+	struct stat st;
+	int r;
+
+	while (mount_find(&e, point, NULL) == 0 && mount_is_ours(&e)) {
+		if (stat(point, &st) == 0 || errno != ENOTCONN)
+			return wfs_fail(err, -EBUSY, "%s: a weightfs is mounted there already", point);
+		r = mount_remove(point, true, err);
+		if (r < 0)
+			return wfs_wrap(err, r, "remove the dead mount at %s", point);
+		log_warn("%s: removed a mount whose daemon had died", point);
+	}
+	if (stat(point, &st) < 0)
+		return wfs_fail_sys(err, "%s", point);
+	if (!S_ISDIR(st.st_mode))
+		return wfs_fail(err, -ENOTDIR, "%s: not a directory", point);
+	return 0;
+}
+
+/* The daemon must never wait for itself. */
+static int check_not_below(const char *what, const char *path, const char *point, struct wfs_err *err)
+{
+	char real[PATH_MAX];
+
+	if (path_below(path, point) || (realpath(path, real) && path_below(real, point)))
+		return wfs_fail(err, -EINVAL, "%s %s lies below the mount point %s", what, path, point);
+	return 0;
+}
+
+static int check_allow_other(struct wfs_err *err)
+{
+	char line[256];
+	bool found = false;
+	FILE *f;
+
+	if (geteuid() == 0)
+		return 0;
+	f = fopen("/etc/fuse.conf", "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		line[strcspn(line, " \t\r\n")] = '\0';
+		found |= strcmp(line, "user_allow_other") == 0;
+	}
+	if (f)
+		fclose(f);
+	if (found)
+		return 0;
+	return wfs_fail(err, -EPERM, "allow_other: an ordinary user may use it only after root has put "
+			"the line \"user_allow_other\" into /etc/fuse.conf");
+}
+
+static int make_url(char **out, const char *store, struct wfs_err *err)
+{
+	char *url = strdup(store);
+	int r;
+
+	if (!url)
+		return wfs_fail(err, -ENOMEM, "out of memory");
+	r = strstr(url, "://") ? 0 : path_absolute(&url, err);
+	if (r < 0) {
+		free(url);
+		return r;
+	}
+	*out = url;
+	return 0;
+}
+
+static int prepare(struct mnt *m, const char *store, const char *mnt, struct wfs_err *err)
+{
+	int r;
+
+	r = path_mount_point(m->point, mnt, err);
+	if (r == 0)
+		r = clean_mount_point(m->point, err);
+	if (r == 0)
+		r = make_url(&m->url, store, err);
+	if (r == 0)
+		r = options_resolve(&m->opt, m->url, err);
+	if (r == 0)
+		r = check_not_below("the cache", m->opt.cache, m->point, err);
+	if (r == 0 && m->url[0] == '/')
+		r = check_not_below("the store", m->url, m->point, err);
+	if (r == 0 && m->opt.allow_other)
+		r = check_allow_other(err);
+	return r;
+}
+
+/* ---- libfuse ---- */
+
+static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	char line[512];
+
+	vsnprintf(line, sizeof(line), fmt, ap);
+	line[strcspn(line, "\n")] = '\0';
+	wfs_log(level <= FUSE_LOG_ERR ? WFS_LOG_ERROR : level <= FUSE_LOG_WARNING ? WFS_LOG_WARN : WFS_LOG_DEBUG,
+		"%s", line);
+}
+
+static void op_init(void *arg, struct fuse_conn_info *conn)
+{
+	struct mnt *m = arg;		/* fs is its first member */
+
+	ops_table()->init(arg, conn);
+	keeper_init_seen(m->keeper);
+}
+
+/* In a mount option a comma ends the value and a backslash quotes. */
+static int add_escaped(struct wfs_buf *b, const char *text)
+{
+	for (; *text; text++) {
+		if (*text == ',' || *text == '\\')
+			wfs_buf_append(b, "\\", 1);
+		if (wfs_buf_append(b, text, 1) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int make_session(struct mnt *m, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf list = WFS_BUF_INIT;
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	int r;
+
+	r = wfs_buf_printf(&list, "ro,nosuid,nodev,default_permissions,subtype=weightfs%s%s,fsname=",
+			   m->opt.allow_other ? ",allow_other" : "", m->opt.noexec ? ",noexec" : "");
+	if (r == 0)
+		r = add_escaped(&list, m->opt.fsname ? m->opt.fsname : m->fs.store_url);
+	if (r == 0)
+		r = wfs_buf_append(&list, "", 1);
+	if (r < 0)
+		return wfs_fail(err, r, "out of memory");
+	m->ops = *ops_table();
+	m->ops.init = op_init;
+	if (fuse_opt_add_arg(&args, "weightfs") == 0 && fuse_opt_add_arg(&args, "-o") == 0 &&
+	    fuse_opt_add_arg(&args, (char *)list.data) == 0)
+		m->se = fuse_session_new(&args, &m->ops, sizeof(m->ops), m);
+	fuse_opt_free_args(&args);
+	return m->se ? 0 : wfs_fail(err, -EINVAL, "libfuse refuses the mount options %s", (char *)list.data);
+}
+
+static int mount_session(struct mnt *m, struct wfs_err *err)
+{
+	int r;
+
+	errno = 0;
+	if (fuse_session_mount(m->se, m->point) < 0)
+		return wfs_fail(err, -EIO, "mount on %s failed%s%s%s", m->point, errno ? ": " : "",
+				errno ? strerror(errno) : "",
+				geteuid() == 0 ? "" : " (fusermount3 of the package fuse3 is needed, and "
+				"the directory must be yours)");
+	r = mount_find(&m->entry, m->point, NULL);
+	return r < 0 ? wfs_fail(err, r, "%s: the new mount is not in mountinfo", m->point) : 0;
+}
+
+static void loop(struct mnt *m)
+{
+	struct fuse_loop_config *cfg = fuse_loop_cfg_create();
+
+	if (!cfg)
+		return;
+	fuse_loop_cfg_set_clone_fd(cfg, 1);
+	fuse_loop_cfg_set_max_threads(cfg, WORKERS);
+	fuse_loop_cfg_set_idle_threads(cfg, WORKERS);
+	atomic_store(&m->looping, true);
+	if (fuse_session_loop_mt(m->se, cfg) < 0 && !fuse_session_exited(m->se))
+		log_err("the FUSE loop ended with an error");
+	atomic_store(&m->looped, true);
+	fuse_loop_cfg_destroy(cfg);
+}
+
+/* ---- called by the other threads ---- */
+
+/* libfuse's loop looks at its exit flag only when its wait is interrupted. */
+static void on_stop(void *arg, const char *why)
+{
+	struct timespec pause = { .tv_nsec = KICK_NS };
+	struct mnt *m = arg;
+
+	log_info("ending: %s", why);
+	fuse_session_exit(m->se);
+	for (int i = 0; i < KICKS && !atomic_load(&m->looped); i++) {
+		if (atomic_load(&m->looping))
+			pthread_kill(m->main, SIGUSR1);
+		nanosleep(&pause, NULL);
+	}
+}
+
+static void on_left(void *arg, uint64_t sequence)
+{
+	struct mnt *m = arg;
+	char name[24];
+	int n = snprintf(name, sizeof(name), "%" PRIu64, sequence);
+
+	fuse_lowlevel_notify_inval_entry(m->se, INO_VERSIONS, name, (size_t)n);
+}
+
+static void on_sweep(void *arg)
+{
+	struct mnt *m = arg;
+
+	ops_read_reap(&m->fs);
+}
+
+static void on_up(void *arg)
+{
+	struct mnt *m = arg;
+
+	daemon_report(&m->report, NULL);
+}
+
+static void on_shown(void *arg, uint64_t sequence, bool shown)
+{
+	struct mnt *m = arg;
+
+	log_info("version %" PRIu64 " %s", sequence, shown ? "is shown" : "has left");
+	if (shown)
+		control_shown(m->control);
+	else
+		keeper_left(m->keeper, sequence);
+}
+
+static void on_kick(int sig)
+{
+	(void)sig;
+}
+
+/* ---- start and end ---- */
+
+static void prepare_process(struct mnt *m)
+{
+	struct sigaction sa = { .sa_handler = on_kick };
+	struct rlimit nofile;
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);	/* for main alone, below */
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	sigaction(SIGUSR1, &sa, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	m->main = pthread_self();
+	if (getrlimit(RLIMIT_NOFILE, &nofile) == 0) {
+		nofile.rlim_cur = nofile.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &nofile);
+	}
+}
+
+static void log_start(struct mnt *m)
+{
+	WFS_AUTO(wfs_free_ptr) uint64_t *list = NULL;
+	char state[128] = "empty";
+	size_t n = 0;
+
+	if (wfs_replica_list(m->fs.replica, &list, &n) == 0 && n)
+		snprintf(state, sizeof(state), "%zu version%s, newest %" PRIu64, n, n > 1 ? "s" : "",
+			 list[n - 1]);
+	log_info("%s on %s: mode cached (passthrough is not in this release), cache %s: %s",
+		 m->fs.store_url, m->point, m->opt.cache, state);
+}
+
+static int open_parts(struct mnt *m, struct wfs_err *err)
+{
+	struct wfs_store_opts so;
+	struct wfs_replica_opts ro;
+	int r;
+
+	options_store(&so, &m->opt);
+	options_replica(&ro, &m->opt);
+	r = wfs_store_open(&m->store, m->url, &so, false, err);
+	if (r < 0)
+		return r;
+	m->fs.store_url = wfs_store_url(m->store);
+	r = wfs_replica_open(&m->fs.replica, m->store, &ro, err);
+	if (r < 0)
+		return r;
+	m->fs.opt = &m->opt;
+	m->fs.mnt = m->point;
+	m->fs.start_ns = wfs_now_ns();
+	m->fs.start_wall_ns = wfs_wall_ns();
+	m->fs.tree = tree_new(m->opt.show_code, wfs_xxh3);
+	m->fs.bind = bind_new(m->fs.replica, m->opt.linger_ms);
+	m->fs.views = views_new();
+	m->fs.waiting = waiting_new();
+	m->fs.gate = log_gate_new();
+	if (!m->fs.tree || !m->fs.bind || !m->fs.views || !m->fs.waiting || !m->fs.gate)
+		return wfs_fail(err, -ENOMEM, "out of memory");
+	return 0;
+}
+
+static int start(struct mnt *m, struct wfs_err *err)
+{
+	struct keeper_hooks hooks = { .left = on_left, .sweep = on_sweep, .up = on_up, .arg = m };
+	int r;
+
+	r = open_parts(m, err);
+	if (r == 0)
+		r = make_session(m, err);
+	if (r == 0)
+		r = mount_session(m, err);
+	if (r == 0)
+		r = keeper_start(&m->keeper, &m->fs, &m->entry, &hooks, err);
+	if (r == 0)
+		r = control_start(&m->control, &m->fs, on_stop, m, err);
+	if (r < 0)
+		return r;
+	wfs_replica_on_shown(m->fs.replica, on_shown, m);
+	log_start(m);
+	return wfs_replica_start(m->fs.replica, true, err);
+}
+
+/* libfuse unmounts by path unless the connection has ended.  After a lazy unmount another mount may
+ * have our place: then ours ends with its descriptors. */
+static void detach(struct mnt *m)
+{
+	struct pollfd p = { .fd = fuse_session_fd(m->se) };
+	bool ended = poll(&p, 1, 0) > 0 && (p.revents & POLLERR);
+	struct mount_entry now;
+
+	if (ended || (mount_find(&now, m->point, NULL) == 0 && now.major == m->entry.major &&
+		      now.minor == m->entry.minor))
+		fuse_session_unmount(m->se);
+}
+
+static void finish(struct mnt *m)
+{
+	if (m->fs.replica)
+		wfs_replica_stop(m->fs.replica);
+	if (m->keeper)
+		keeper_quiet(m->keeper);
+	if (m->entry.id)
+		detach(m);
+	control_stop(m->control);
+	keeper_stop(m->keeper);
+	if (m->se)
+		fuse_session_destroy(m->se);
+	views_free(m->fs.views);
+	bind_free(m->fs.bind);
+	tree_free(m->fs.tree);
+	waiting_free(m->fs.waiting);
+	log_gate_free(m->fs.gate);
+	if (m->fs.replica)
+		wfs_replica_close(m->fs.replica);
+	if (m->store)
+		wfs_store_close(m->store);
+}
+
+static int serve(struct mnt *m, struct wfs_err *err)
+{
+	sigset_t kick;
+	int r;
+
+	prepare_process(m);
+	fuse_set_log_func(fuse_log_line);
+	r = start(m, err);
+	if (r == 0) {
+		sigemptyset(&kick);
+		sigaddset(&kick, SIGUSR1);
+		pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+		loop(m);
+		log_info("unmounted from %s", m->point);
+	} else {
+		daemon_report(&m->report, err->msg);
+	}
+	finish(m);
+	return r;
+}
+
+int mount_run(const char *store, const char *mnt, struct options *opt)
+{
+	struct wfs_err err = { 0 };
+	struct mnt *m = calloc(1, sizeof(*m));
+	int r, code;
+
+	if (!m) {
+		options_free(opt);
+		fprintf(stderr, "weightfs: out of memory\n");
+		return 1;
+	}
+	m->opt = *opt;
+	m->report = -1;
+	wfs_log_set_level((enum wfs_log_level)m->opt.log_level);
+	r = prepare(m, store, mnt, &err);
+	if (r == 0 && !m->opt.foreground) {
+		r = daemon_fork(&m->report, m->point, &err);
+		if (r == 0) {
+			wfs_log_open("weightfs", 1);
+			(void)!chdir("/");
+		}
+	}
+	code = r > 0 ? r - 1 : 1;	/* the parent of a daemon */
+	if (r == 0) {
+		bool reported = m->report >= 0;
+
+		r = serve(m, &err);
+		code = r < 0;
+		if (reported)
+			err.msg[0] = '\0';
+	}
+	if (r < 0 && err.msg[0])
+		fprintf(stderr, "weightfs: %s\n", err.msg);
+	free(m->url);
+	options_free(&m->opt);
+	free(m);
+	return code;
+}

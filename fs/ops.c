@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ops.c - names and attributes: request -> call -> reply, no policy
+ *
+ * Inside a version nothing ever changes, so entries and attributes are cached for ever and no page
+ * is ever invalidated.  What may change is never cached: `latest` (its READLINK is how we learn who
+ * asks), the lists of the root and of versions/, and names that are not there.
+ * Reads are in ops_read.c.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "fs.h"
+#include "ops.h"
+#include "ops_read.h"
+#include "weightfs/base.h"
+#include "weightfs/log.h"
+
+#define FOREVER		1e9		/* seconds */
+#define BLKSIZE		4096		/* O_DIRECT readers align to st_blksize */
+#define REQUEST_MAX	(1u << 20)
+#define BACKGROUND_MAX	4096		/* readers that wait on the network must not keep local
+					 * readers out of the kernel's queue */
+
+static struct fs *fs_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+static struct bind_key caller(fuse_req_t req)
+{
+	return bind_caller(fuse_req_ctx(req)->pid);
+}
+
+static void op_init(void *arg, struct fuse_conn_info *c)
+{
+	unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_READDIRPLUS |
+			FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS |
+			FUSE_CAP_EXPLICIT_INVAL_DATA;
+	unsigned never = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_WRITEBACK_CACHE |
+			 FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+			 FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_ATOMIC_O_TRUNC;
+
+	(void)arg;
+#ifdef FUSE_CAP_NO_EXPORT_SUPPORT
+	want |= FUSE_CAP_NO_EXPORT_SUPPORT;
+#endif
+	c->want = (c->want & ~never) | (c->capable & want);
+	c->max_write = REQUEST_MAX;
+	c->max_readahead = WFS_MAX(c->max_readahead, REQUEST_MAX);
+	c->max_background = BACKGROUND_MAX;
+	c->congestion_threshold = BACKGROUND_MAX / 4 * 3;
+	c->time_gran = 1;
+}
+
+/* ---- attributes ---- */
+
+static void set_times(struct stat *st, uint64_t ns)
+{
+	st->st_mtim.tv_sec = (time_t)(ns / 1000000000u);
+	st->st_mtim.tv_nsec = (long)(ns % 1000000000u);
+	st->st_ctim = st->st_atim = st->st_mtim;
+}
+
+static void fill(struct stat *st, struct fs *fs, uint64_t ino, mode_t mode, unsigned nlink,
+		 uint64_t size, uint64_t ns)
+{
+	memset(st, 0, sizeof(*st));
+	st->st_ino = ino;
+	st->st_mode = S_ISLNK(mode) ? mode : mode & ~(mode_t)fs->opt->umask;
+	st->st_nlink = nlink;
+	st->st_uid = fs->opt->uid;
+	st->st_gid = fs->opt->gid;
+	st->st_size = (off_t)size;
+	st->st_blksize = BLKSIZE;
+	st->st_blocks = (blkcnt_t)((size + 511) / 512);
+	set_times(st, ns);
+}
+
+static void fill_node(struct stat *st, struct fs *fs, const struct node *n)
+{
+	fill(st, fs, n->ino, n->dir ? S_IFDIR | 0555 : S_IFREG | 0444, n->nlink,
+	     n->dir ? BLKSIZE : n->size, n->time_ns);
+}
+
+static int latest_target(char *out, size_t cap, struct fs *fs, fuse_req_t req, uint64_t *ns)
+{
+	struct wfs_model *m = bind_latest(fs->bind, caller(req));
+
+	if (!m)
+		return -ENOENT;
+	*ns = wfs_model_version(m)->time_ns;
+	snprintf(out, cap, "versions/%" PRIu64, wfs_model_version(m)->sequence);
+	wfs_model_put(m);
+	return 0;
+}
+
+/* The directories outside the versions carry the time of the newest. */
+static uint64_t newest_time(struct fs *fs)
+{
+	struct wfs_model *m = wfs_replica_latest(fs->replica);
+	uint64_t ns = m ? wfs_model_version(m)->time_ns : fs->start_wall_ns;
+
+	wfs_model_put(m);
+	return ns;
+}
+
+static unsigned n_versions(struct fs *fs)
+{
+	WFS_AUTO(wfs_free_ptr) uint64_t *list = NULL;
+	size_t n = 0;
+
+	return wfs_replica_list(fs->replica, &list, &n) < 0 ? 0 : (unsigned)n;
+}
+
+/* Attributes of any inode; 0 or a negative errno. */
+static int stat_ino(struct stat *st, fuse_req_t req, uint64_t ino)
+{
+	struct fs *fs = fs_of(req);
+	struct node n;
+	char target[64];
+	uint64_t ns;
+	int r;
+
+	switch (ino) {
+	case INO_ROOT:
+		fill(st, fs, ino, S_IFDIR | 0555, 4, BLKSIZE, newest_time(fs));
+		return 0;
+	case INO_VERSIONS:
+		fill(st, fs, ino, S_IFDIR | 0555, 2 + n_versions(fs), BLKSIZE, newest_time(fs));
+		return 0;
+	case INO_INFO:
+		fill(st, fs, ino, S_IFDIR | 0555, 2, BLKSIZE, fs->start_wall_ns);
+		return 0;
+	case INO_STATUS:
+	case INO_PROGRAM:
+		fill(st, fs, ino, S_IFREG | 0444, 1, 0, wfs_wall_ns());
+		return 0;
+	case INO_LATEST:
+		r = latest_target(target, sizeof(target), fs, req, &ns);
+		if (r == 0)
+			fill(st, fs, ino, S_IFLNK | 0777, 1, strlen(target), ns);
+		return r;
+	default:
+		r = tree_get(fs->tree, ino, &n);
+		if (r == 0)
+			fill_node(st, fs, &n);
+		return r;
+	}
+}
+
+static bool changes(uint64_t ino)
+{
+	return ino < INO_HASHED;
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct stat st;
+	int r = stat_ino(&st, req, ino);
+
+	(void)fi;
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_attr(req, &st, changes(ino) ? 0 : FOREVER);
+}
+
+/* ---- names ---- */
+
+static const struct fixed {
+	uint64_t parent, ino;
+	const char *name;
+	mode_t type;
+} fixed[] = {
+	{ INO_ROOT, INO_LATEST, "latest", S_IFLNK },
+	{ INO_ROOT, INO_VERSIONS, "versions", S_IFDIR },
+	{ INO_ROOT, INO_INFO, ".weightfs", S_IFDIR },
+	{ INO_INFO, INO_STATUS, "status.json", S_IFREG },
+	{ INO_INFO, INO_PROGRAM, "version", S_IFREG },
+};
+
+/* "42" and nothing else that strtoull would take for it. */
+static int parse_sequence(uint64_t *out, const char *name)
+{
+	size_t n = strlen(name);
+
+	if (!n || n > 19 || strspn(name, "0123456789") != n || name[0] == '0')
+		return -ENOENT;
+	*out = strtoull(name, NULL, 10);
+	return 0;
+}
+
+static int find_version(struct node *out, struct fs *fs, const char *name)
+{
+	struct wfs_model *m = NULL;
+	uint64_t sequence;
+	int r;
+
+	r = parse_sequence(&sequence, name);
+	if (r == 0)
+		m = wfs_replica_find(fs->replica, sequence);
+	if (!m)
+		return -ENOENT;
+	r = tree_lookup_version(fs->tree, wfs_model_version(m), wfs_model_id(m), out);
+	wfs_model_put(m);
+	return r;
+}
+
+static int lookup(struct fuse_entry_param *e, fuse_req_t req, uint64_t parent, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	struct node n;
+	int r = -ENOENT;
+
+	memset(e, 0, sizeof(*e));
+	e->generation = 1;
+	e->entry_timeout = FOREVER;
+	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+		if (fixed[i].parent == parent && strcmp(fixed[i].name, name) == 0) {
+			e->ino = fixed[i].ino;
+			return stat_ino(&e->attr, req, e->ino);
+		}
+	if (parent == INO_VERSIONS)
+		r = find_version(&n, fs, name);
+	else if (parent >= INO_HASHED)
+		r = tree_lookup(fs->tree, parent, name, &n);
+	if (r < 0)
+		return r;
+	e->ino = n.ino;
+	e->attr_timeout = FOREVER;
+	fill_node(&e->attr, fs, &n);
+	return 0;
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	struct fuse_entry_param e;
+	int r = lookup(&e, req, parent, name);
+
+	if (r < 0)
+		fuse_reply_err(req, r == -ESTALE ? ENOENT : -r);	/* an error is never cached */
+	else if (fuse_reply_entry(req, &e) < 0 && e.ino >= INO_HASHED)
+		tree_forget(fs->tree, e.ino, 1);	/* the kernel did not take it */
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
+{
+	tree_forget(fs_of(req)->tree, ino, n);
+	fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *f)
+{
+	for (size_t i = 0; i < count; i++)
+		tree_forget(fs_of(req)->tree, f[i].ino, f[i].nlookup);
+	fuse_reply_none(req);
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	char target[64];
+	uint64_t ns;
+	int r;
+
+	if (ino != INO_LATEST) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	r = latest_target(target, sizeof(target), fs_of(req), req, &ns);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_readlink(req, target);
+}
+
+/* ---- directories ---- */
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct stat st;
+	int r = stat_ino(&st, req, ino);
+
+	if (r == 0 && !S_ISDIR(st.st_mode))
+		r = -ENOTDIR;
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	fi->cache_readdir = fi->keep_cache = !changes(ino);
+	fuse_reply_open(req, fi);
+}
+
+struct dirbuf {
+	fuse_req_t req;
+	char *data;
+	size_t cap, len;
+	bool plus;
+};
+
+/* False: it does not fit any more. */
+static bool dir_add(struct dirbuf *d, const char *name, const struct fuse_entry_param *e, uint64_t next)
+{
+	size_t room = d->cap - d->len, n;
+
+	if (d->plus)
+		n = fuse_add_direntry_plus(d->req, d->data + d->len, room, name, e, (off_t)next);
+	else
+		n = fuse_add_direntry(d->req, d->data + d->len, room, name, &e->attr, (off_t)next);
+	if (n > room)
+		return false;
+	d->len += n;
+	return true;
+}
+
+static bool dir_add_plain(struct dirbuf *d, const char *name, uint64_t ino, mode_t type, uint64_t next)
+{
+	struct fuse_entry_param e = { .attr = { .st_ino = ino, .st_mode = type } };
+
+	/* in a plus listing, inode 0 tells the kernel to look the name up when it needs it */
+	return dir_add(d, name, &e, next);
+}
+
+/* Offsets: 1 after ".", 2 after "..", then 2 + what the kind of directory counts by. */
+static bool list_dots(struct dirbuf *d, uint64_t ino, uint64_t parent, uint64_t *off)
+{
+	if (*off == 0) {
+		if (!dir_add_plain(d, ".", ino, S_IFDIR, 1))
+			return false;
+		*off = 1;
+	}
+	if (*off == 1) {
+		if (!dir_add_plain(d, "..", parent, S_IFDIR, 2))
+			return false;
+		*off = 2;
+	}
+	return true;
+}
+
+static int list_fixed(struct dirbuf *d, uint64_t ino, uint64_t off)
+{
+	struct stat st;
+
+	for (size_t i = (size_t)off - 2; i < ARRAY_SIZE(fixed); i++) {
+		if (fixed[i].parent != ino)
+			continue;
+		if (fixed[i].ino == INO_LATEST && stat_ino(&st, d->req, INO_LATEST) < 0)
+			continue;
+		if (!dir_add_plain(d, fixed[i].name, fixed[i].ino, fixed[i].type, i + 3))
+			break;
+	}
+	return 0;
+}
+
+/* A version's place is its number, so a listing goes on rightly while versions come and go. */
+static int list_versions(struct dirbuf *d, uint64_t off)
+{
+	WFS_AUTO(wfs_free_ptr) uint64_t *list = NULL;
+	struct fs *fs = fs_of(d->req);
+	size_t n = 0;
+	int r;
+
+	r = wfs_replica_list(fs->replica, &list, &n);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n; i++) {
+		struct node node;
+		char name[24];
+
+		if (list[i] + 2 <= off)
+			continue;
+		snprintf(name, sizeof(name), "%" PRIu64, list[i]);
+		if (find_version(&node, fs, name) < 0)
+			continue;
+		tree_forget(fs->tree, node.ino, 1);
+		if (!dir_add_plain(d, name, node.ino, S_IFDIR, list[i] + 2))
+			break;
+	}
+	return 0;
+}
+
+static int list_tree(struct dirbuf *d, uint64_t ino, uint64_t off)
+{
+	struct fs *fs = fs_of(d->req);
+	char name[WFS_NAME_LEN_MAX + 1];
+	struct node n;
+
+	for (size_t i = (size_t)off - 2;; i++) {
+		struct fuse_entry_param e = { .generation = 1, .attr_timeout = FOREVER,
+					      .entry_timeout = FOREVER };
+		int r = tree_child(fs->tree, ino, i, d->plus, name, &n);
+
+		if (r < 0)
+			return r == -ENOENT ? 0 : r;
+		e.ino = n.ino;
+		fill_node(&e.attr, fs, &n);
+		if (dir_add(d, name, &e, i + 3))
+			continue;
+		if (d->plus)
+			tree_forget(fs->tree, n.ino, 1);
+		return 0;
+	}
+}
+
+static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
+{
+	struct dirbuf d = { .req = req, .cap = size, .plus = plus };
+	uint64_t parent = ino < INO_HASHED ? INO_ROOT : tree_parent(fs_of(req)->tree, ino);
+	uint64_t at = (uint64_t)off;
+	int r = 0;
+
+	d.data = malloc(size);
+	if (!d.data) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	if (list_dots(&d, ino, parent, &at)) {
+		if (ino == INO_VERSIONS)
+			r = list_versions(&d, at);
+		else if (ino < INO_HASHED)
+			r = list_fixed(&d, ino, at);
+		else
+			r = list_tree(&d, ino, at);
+	}
+	if (r < 0 && d.len == 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_buf(req, d.data, d.len);
+	free(d.data);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	(void)fi;
+	list(req, ino, size, off, false);
+}
+
+static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+			   struct fuse_file_info *fi)
+{
+	(void)fi;
+	list(req, ino, size, off, true);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs *fs = fs_of(req);
+	struct statvfs st;
+
+	(void)ino;
+	/* the cache's disk: it is what df on a mount can truly say */
+	if (statvfs(fs->opt->cache, &st) < 0)
+		memset(&st, 0, sizeof(st));
+	st.f_bsize = st.f_bsize ? st.f_bsize : BLKSIZE;
+	st.f_frsize = st.f_frsize ? st.f_frsize : BLKSIZE;
+	st.f_bfree = st.f_bavail = 0;		/* nothing can be written here */
+	st.f_files = n_versions(fs);
+	st.f_ffree = st.f_favail = 0;
+	st.f_namemax = WFS_NAME_LEN_MAX;
+	fuse_reply_statfs(req, &st);
+}
+
+/* ---- what nobody may do: a mount remounted rw by root comes here ---- */
+
+static void op_mknod(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode, dev_t dev)
+{
+	(void)ino, (void)name, (void)mode, (void)dev;
+	fuse_reply_err(req, EROFS);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode)
+{
+	(void)ino, (void)name, (void)mode;
+	fuse_reply_err(req, EROFS);
+}
+
+static void op_remove(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	(void)ino, (void)name;
+	fuse_reply_err(req, EROFS);
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t ino, const char *name)
+{
+	(void)target, (void)ino, (void)name;
+	fuse_reply_err(req, EROFS);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t ino, const char *name, fuse_ino_t to,
+		      const char *to_name, unsigned flags)
+{
+	(void)ino, (void)name, (void)to, (void)to_name, (void)flags;
+	fuse_reply_err(req, EROFS);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to, const char *name)
+{
+	(void)ino, (void)to, (void)name;
+	fuse_reply_err(req, EROFS);
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int which,
+		       struct fuse_file_info *fi)
+{
+	(void)ino, (void)st, (void)which, (void)fi;
+	fuse_reply_err(req, EROFS);
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode,
+		      struct fuse_file_info *fi)
+{
+	(void)ino, (void)name, (void)mode, (void)fi;
+	fuse_reply_err(req, EROFS);
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t len, off_t off,
+		     struct fuse_file_info *fi)
+{
+	(void)ino, (void)buf, (void)len, (void)off, (void)fi;
+	fuse_reply_err(req, EROFS);
+}
+
+static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+			size_t len, int flags)
+{
+	(void)ino, (void)name, (void)value, (void)len, (void)flags;
+	fuse_reply_err(req, EROFS);
+}
+
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+			 struct fuse_file_info *fi)
+{
+	(void)ino, (void)mode, (void)off, (void)len, (void)fi;
+	fuse_reply_err(req, EROFS);
+}
+
+const struct fuse_lowlevel_ops *ops_table(void)
+{
+	/* no getxattr and listxattr: after the first ENOSYS the kernel never asks again */
+	static const struct fuse_lowlevel_ops table = {
+		.init = op_init,
+		.lookup = op_lookup,
+		.forget = op_forget,
+		.forget_multi = op_forget_multi,
+		.getattr = op_getattr,
+		.readlink = op_readlink,
+		.opendir = op_opendir,
+		.readdir = op_readdir,
+		.readdirplus = op_readdirplus,
+		.open = op_open,
+		.read = op_read,
+		.lseek = op_lseek,
+		.release = op_release,
+		.statfs = op_statfs,
+		.mknod = op_mknod,
+		.mkdir = op_mkdir,
+		.unlink = op_remove,
+		.rmdir = op_remove,
+		.symlink = op_symlink,
+		.rename = op_rename,
+		.link = op_link,
+		.setattr = op_setattr,
+		.create = op_create,
+		.write = op_write,
+		.setxattr = op_setxattr,
+		.removexattr = op_remove,
+		.fallocate = op_fallocate,
+	};
+
+	return &table;
+}
