@@ -351,7 +351,7 @@ int wfs_cache_charge(struct wfs_cache *c, uint64_t len, struct wfs_err *err)
 		return wfs_cache_room(c, len, err);
 	if (!c->size_max)
 		return 0;
-	if ((c->written += len) > RECOUNT_EVERY || !c->used || c->used + c->written > c->size_max) {
+	if (atomic_fetch_add(&c->written, len) + len > RECOUNT_EVERY || !c->used || c->used + c->written > c->size_max) {
 		c->used = wfs_cache_used(c);
 		c->written = 0;
 	}
