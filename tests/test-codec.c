@@ -118,4 +118,28 @@ static void test_threads_free_their_contexts(void)
 	}
 }
 
-TEST_MAIN(T(test_frames), T(test_round_trip), T(test_threads_free_their_contexts))
+/* Refused by the header alone, before the library begins to decode. */
+static void test_refused_before_decoding(void)
+{
+	static const struct {
+		const char *bytes;
+		size_t n;
+		const char *msg;
+	} early[] = {
+		{ FRAME(MAGIC "\x20\x04" RAW3), "zstd: frame of 4 bytes where 3 belong" },
+		{ FRAME(MAGIC "\xe0\0\0\0\0\0\0\0\x10" RAW3), "zstd: frame of 1152921504606846976 bytes where 3 belong" },
+		{ FRAME(MAGIC "\x00\x00" RAW3), "zstd: frame does not say its content size" },
+		{ FRAME(MAGIC "\x21\x05\x03" RAW3), "zstd: frame needs a dictionary" },
+		{ FRAME(MAGIC "\x20\x03" RAW3 "\0"), "zstd: 1 bytes behind the frame" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(early); i++) {
+		struct wfs_err err = { 0 };
+		uint8_t dst[3];
+
+		CHECK_INT(wfs_zstd_decompress(dst, 3, early[i].bytes, early[i].n, &err), -EBADMSG, early[i].msg);
+		CHECK_STR(err.msg, early[i].msg);
+	}
+}
+
+TEST_MAIN(T(test_frames), T(test_refused_before_decoding), T(test_round_trip), T(test_threads_free_their_contexts))
