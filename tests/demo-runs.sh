@@ -25,7 +25,7 @@ test_demo_notices_a_difference()
 	mkdir -p "$TMPDIR/tmp" "$TMPDIR/bin"
 	printf '#!/bin/sh\nexit 1\n' >"$TMPDIR/bin/diff"
 	chmod +x "$TMPDIR/bin/diff"
-	if TMPDIR=$TMPDIR/tmp PATH=$TMPDIR/bin:$PATH "$SOURCE/packaging/demo" >"$TMPDIR/log" 2>&1; then
+	if env TMPDIR="$TMPDIR/tmp" PATH="$TMPDIR/bin:$PATH" "$SOURCE/packaging/demo" >"$TMPDIR/log" 2>&1; then
 		fail "the demo passed"
 	fi
 	grep -q 'differs from what the trainer wrote' "$TMPDIR/log"
