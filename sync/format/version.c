@@ -105,12 +105,11 @@ static int parse_value(const struct member *m, char *field, const struct wfs_jso
 	case V_TEXT:
 		return text ? parse_text((char **)(void *)field, ev) : -EBADMSG;
 	case V_SEQUENCE:
-		if (ev->uint < 1 || ev->uint > SEQUENCE_MAX)
-			return -EBADMSG;
-		/* fall through */
 	case V_UINT:
+		if (!number || (m->value == V_SEQUENCE && (ev->uint < 1 || ev->uint > SEQUENCE_MAX)))
+			return -EBADMSG;
 		*(uint64_t *)(void *)field = ev->uint;
-		return number ? 0 : -EBADMSG;
+		return 0;
 	case V_ARRAY:
 		return ev->kind == WFS_JSON_ARRAY ? 0 : -EBADMSG;
 	default:			/* format: seen to before */
