@@ -144,6 +144,7 @@ static int prepare(struct mnt *m, const char *store, const char *mnt, struct wfs
 
 /* ---- libfuse ---- */
 
+__attribute__((format(printf, 2, 0)))
 static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap)
 {
 	char line[512];

@@ -7,6 +7,7 @@
 #ifndef TOYSTORE_H
 #define TOYSTORE_H
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,6 +134,7 @@ static inline void toy_commit(struct toy *t, bool full, bool anchor)
 	struct wfs_buf b = WFS_BUF_INIT, cb = WFS_BUF_INIT;
 	struct wfs_digest ignored;
 	char name[WFS_OBJECT_NAME];
+	int r;
 
 	toy_table(t, v, p, &v->table, &v->pack);
 	if (anchor)
@@ -151,7 +153,8 @@ static inline void toy_commit(struct toy *t, bool full, bool anchor)
 	wfs_store_put(t->store, name, b.data, b.len, NULL);
 	wfs_commit_format(&cb, &c);
 	wfs_commit_name(name, c.sequence);
-	if (wfs_store_create(t->store, name, cb.data, cb.len, NULL) < 0)
+	r = wfs_store_create(t->store, name, cb.data, cb.len, NULL);
+	if (r < 0 && r != -EEXIST)
 		abort();
 	wfs_store_replace(t->store, "latest", cb.data, cb.len, NULL);
 	wfs_buf_free(&b);
