@@ -16,6 +16,7 @@
 
 #include "fs.h"
 #include "ops.h"
+#include "ops_deny.h"
 #include "ops_read.h"
 #include "weightfs/base.h"
 #include "weightfs/log.h"
@@ -465,80 +466,6 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	fuse_reply_statfs(req, &st);
 }
 
-/* ---- what nobody may do: a mount remounted rw by root comes here ---- */
-
-static void op_mknod(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode, dev_t dev)
-{
-	(void)ino, (void)name, (void)mode, (void)dev;
-	fuse_reply_err(req, EROFS);
-}
-
-static void op_mkdir(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode)
-{
-	(void)ino, (void)name, (void)mode;
-	fuse_reply_err(req, EROFS);
-}
-
-static void op_remove(fuse_req_t req, fuse_ino_t ino, const char *name)
-{
-	(void)ino, (void)name;
-	fuse_reply_err(req, EROFS);
-}
-
-static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t ino, const char *name)
-{
-	(void)target, (void)ino, (void)name;
-	fuse_reply_err(req, EROFS);
-}
-
-static void op_rename(fuse_req_t req, fuse_ino_t ino, const char *name, fuse_ino_t to,
-		      const char *to_name, unsigned flags)
-{
-	(void)ino, (void)name, (void)to, (void)to_name, (void)flags;
-	fuse_reply_err(req, EROFS);
-}
-
-static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to, const char *name)
-{
-	(void)ino, (void)to, (void)name;
-	fuse_reply_err(req, EROFS);
-}
-
-static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int which,
-		       struct fuse_file_info *fi)
-{
-	(void)ino, (void)st, (void)which, (void)fi;
-	fuse_reply_err(req, EROFS);
-}
-
-static void op_create(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode,
-		      struct fuse_file_info *fi)
-{
-	(void)ino, (void)name, (void)mode, (void)fi;
-	fuse_reply_err(req, EROFS);
-}
-
-static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t len, off_t off,
-		     struct fuse_file_info *fi)
-{
-	(void)ino, (void)buf, (void)len, (void)off, (void)fi;
-	fuse_reply_err(req, EROFS);
-}
-
-static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
-			size_t len, int flags)
-{
-	(void)ino, (void)name, (void)value, (void)len, (void)flags;
-	fuse_reply_err(req, EROFS);
-}
-
-static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
-			 struct fuse_file_info *fi)
-{
-	(void)ino, (void)mode, (void)off, (void)len, (void)fi;
-	fuse_reply_err(req, EROFS);
-}
-
 const struct fuse_lowlevel_ops *ops_table(void)
 {
 	/* no getxattr and listxattr: after the first ENOSYS the kernel never asks again */
@@ -557,19 +484,19 @@ const struct fuse_lowlevel_ops *ops_table(void)
 		.lseek = op_lseek,
 		.release = op_release,
 		.statfs = op_statfs,
-		.mknod = op_mknod,
-		.mkdir = op_mkdir,
-		.unlink = op_remove,
-		.rmdir = op_remove,
-		.symlink = op_symlink,
-		.rename = op_rename,
-		.link = op_link,
-		.setattr = op_setattr,
-		.create = op_create,
-		.write = op_write,
-		.setxattr = op_setxattr,
-		.removexattr = op_remove,
-		.fallocate = op_fallocate,
+		.mknod = deny_mknod,
+		.mkdir = deny_mkdir,
+		.unlink = deny_remove,
+		.rmdir = deny_remove,
+		.symlink = deny_symlink,
+		.rename = deny_rename,
+		.link = deny_link,
+		.setattr = deny_setattr,
+		.create = deny_create,
+		.write = deny_write,
+		.setxattr = deny_setxattr,
+		.removexattr = deny_remove,
+		.fallocate = deny_fallocate,
 	};
 
 	return &table;

@@ -26,7 +26,7 @@ server.daemon_threads = True
 print(server.server_address[1], flush=True)
 server.serve_forever()
 PY
-python3 "$TMPDIR/server.py" "$S" "$STALL" >"$TMPDIR/port" &
+python3 "$TMPDIR/server.py" "$S" "$STALL" >"$TMPDIR/port" 2>"$TMPDIR/server.log" &
 server=$!
 cleanup() { kill $server 2>/dev/null; }
 until_true 10 test -s "$TMPDIR/port"
@@ -73,6 +73,7 @@ test_readers_that_wait_can_be_killed()
 			dd if="$M/latest/model.bin" of=/dev/null bs=64k skip=$((i * 5)) count=1 2>/dev/null &
 		fi
 		readers+=($!)
+		disown			# no message for each
 	done
 	until_true 20 waiting -ge 50
 	kill -KILL "${readers[@]}"

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# mount-user.sh - an ordinary user mounts through fusermount3
+. "$(dirname "$0")/suite.sh"
+set -u
+PATH=$BUILD/tests:$PATH
+
+S=$TMPDIR/store O=$TMPDIR/oracle M=$TMPDIR/mnt C=$TMPDIR/cache
+mkdir -p "$O" "$M"
+tool-toystore "$S" "$O" 1 1 3000000
+
+# As root, stand in for a user: nobody's number, which owns nothing else here.
+as_user() { "$@"; }
+if [ "$(id -u)" = 0 ]; then
+	as_user() { setpriv --reuid=65534 --regid=65534 --clear-groups env -u XDG_RUNTIME_DIR HOME="$TMPDIR" "$@"; }
+	chmod 755 "$TMPDIR"
+	chown -R 65534:65534 "$TMPDIR"
+fi
+if ! as_user weightfs --version >/dev/null 2>&1; then
+	skip mount-user "a user cannot reach $BUILD"
+	finish
+fi
+
+test_user_mounts_and_unmounts()
+{
+	as_user weightfs mount "$S" "$M" -o "cache=$C"
+	[ "$(as_user weightfs wait "$M" --timeout 20)" = 1 ]
+	as_user cmp "$M/latest/model.bin" "$O/1"
+	as_user weightfs status "$M" >/dev/null
+	[ "$(as_user stat -c %u "$M/versions/1/model.bin")" = "$(as_user id -u)" ]
+	as_user tool-mutate "$M/versions/1" model.bin | grep -v 'chown\|mknod' && return 1
+	as_user weightfs unmount "$M"
+	! mountpoint -q "$M"
+}
+
+test_allow_other_says_which_line()
+{
+	local r=0
+
+	grep -q '^user_allow_other' /etc/fuse.conf 2>/dev/null && return 0
+	as_user weightfs mount "$S" "$M" -o "cache=$C,allow_other" 2>"$TMPDIR/said" || r=$?
+	[ $r = 1 ]
+	grep -q '"user_allow_other" into /etc/fuse.conf' "$TMPDIR/said"
+	[ "$(wc -l <"$TMPDIR/said")" = 1 ]
+}
+
+test_dead_mount_of_a_user()
+{
+	local pid
+
+	as_user weightfs mount "$S" "$M" -o "cache=$C"
+	pid=$(as_user weightfs status "$M" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["mount"]["pid"])')
+	kill -KILL "$pid"
+	until_true 5 sh -c '! grep -q "^State:	[^Z]" /proc/'"$pid"'/status 2>/dev/null'
+	as_user weightfs mount "$S" "$M" -o "cache=$C"
+	as_user weightfs wait "$M" --timeout 20
+	as_user cmp "$M/latest/model.bin" "$O/1"
+	as_user weightfs unmount "$M"
+}
+
+run test_user_mounts_and_unmounts
+run test_allow_other_says_which_line
+run test_dead_mount_of_a_user
+finish
