@@ -34,6 +34,8 @@
 #define WORKERS		16u		/* threads that answer requests; none of them ever waits */
 #define KICK_NS		20000000l
 #define KICKS		200
+#define LOCK_NS		100000000l	/* between two tries to open a cache in use */
+#define LOCK_TRIES	30
 
 struct mnt {
 	struct fs fs;
@@ -320,6 +322,20 @@ static void log_start(struct mnt *m)
 		 m->fs.store_url, m->point, m->opt.cache, state);
 }
 
+/* The daemon of a mount just taken away by umount(8) may still be closing the cache. */
+static int open_replica(struct mnt *m, const struct wfs_replica_opts *ro, struct wfs_err *err)
+{
+	struct timespec pause = { .tv_nsec = LOCK_NS };
+	int r = -EBUSY;
+
+	for (int i = 0; i < LOCK_TRIES && r == -EBUSY; i++) {
+		if (i)
+			nanosleep(&pause, NULL);
+		r = wfs_replica_open(&m->fs.replica, m->store, ro, err);
+	}
+	return r;
+}
+
 static int open_parts(struct mnt *m, struct wfs_err *err)
 {
 	struct wfs_store_opts so;
@@ -332,7 +348,7 @@ static int open_parts(struct mnt *m, struct wfs_err *err)
 	if (r < 0)
 		return r;
 	m->fs.store_url = wfs_store_url(m->store);
-	r = wfs_replica_open(&m->fs.replica, m->store, &ro, err);
+	r = open_replica(m, &ro, err);
 	if (r < 0)
 		return r;
 	m->fs.opt = &m->opt;
