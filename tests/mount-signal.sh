@@ -6,6 +6,9 @@
 set -u
 PATH=$BUILD/tests:$PATH
 
+# Under set -e a plain "! command" never fails a test.
+refute() { if "$@"; then return 1; fi; }
+
 S=$TMPDIR/store O=$TMPDIR/oracle M=$TMPDIR/mnt C=$TMPDIR/cache STALL=$TMPDIR/stall
 mkdir -p "$O" "$M"
 tool-toystore "$S" "$O" 1 1 40000000
@@ -42,7 +45,9 @@ stalled_mount()
 	pid=$(weightfs status "$M" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["mount"]["pid"])')
 }
 
-waiting() { [ "$(weightfs status "$M" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["mount"]["waiting_reads"])')" "$@" ]; }
+waiting_reads() { weightfs status "$M" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["mount"]["waiting_reads"])'; }
+# waiting N: at least so many
+waiting() { [ "$(waiting_reads)" -ge "$1" ]; }
 # Gone, or a zombie that its parent has not collected.
 ended() { ! grep -q '^State:	[^Z]' "/proc/$1/status" 2>/dev/null; }
 
@@ -53,10 +58,10 @@ signal_ends()			# SIGNAL
 	stalled_mount
 	cat "$M/latest/model.bin" >"$TMPDIR/out" 2>&1 &
 	reader=$!
-	until_true 10 waiting -gt 0
+	until_true 10 waiting 1
 	kill -"$1" "$pid"
 	until_true 5 ended "$pid"
-	! mountpoint -q "$M"
+	refute mountpoint -q "$M"
 	until_true 5 ended $reader
 	[ $((SECONDS - start)) -le 25 ]
 }
@@ -75,7 +80,7 @@ test_readers_that_wait_can_be_killed()
 		readers+=($!)
 		disown			# no message for each
 	done
-	until_true 20 waiting -ge 50
+	until_true 20 waiting 50
 	kill -KILL "${readers[@]}"
 	for p in "${readers[@]}"; do
 		until_true 5 ended "$p"
@@ -98,7 +103,7 @@ test_reads_go_on_after_the_stall()
 {
 	stalled_mount
 	cmp "$M/latest/model.bin" "$O/1" &
-	until_true 10 waiting -gt 0
+	until_true 10 waiting 1
 	rm "$STALL"
 	wait $!
 	weightfs unmount "$M"
@@ -112,6 +117,7 @@ test_busy_mount_says_who()
 	rm -f "$STALL"
 	weightfs mount "$S" "$M" -o "cache=$C-dir"
 	weightfs wait "$M" --timeout 20
+	# shellcheck disable=SC2217	# it only holds the file open
 	sleep 100 <"$M/latest/model.bin" &
 	holder=$!
 	weightfs unmount "$M" 2>"$TMPDIR/busy" || r=$?
@@ -119,7 +125,7 @@ test_busy_mount_says_who()
 	grep -q "process $holder (sleep): 1 open file" "$TMPDIR/busy"
 	mountpoint -q "$M"
 	weightfs unmount "$M" --lazy
-	! mountpoint -q "$M"
+	refute mountpoint -q "$M"
 	kill $holder
 }
 
@@ -128,12 +134,12 @@ test_dead_mount_is_cleaned_up()
 	stalled_mount
 	kill -KILL "$pid"
 	until_true 5 ended "$pid"
-	! stat "$M/latest" 2>/dev/null
+	refute stat "$M/latest" 2>/dev/null
 	rm "$STALL"
 	weightfs mount "$URL" "$M" -o "cache=$C"
 	weightfs wait "$M" --timeout 20
 	cmp "$M/latest/model.bin" "$O/1"
-	! weightfs mount "$URL" "$M" -o "cache=$C-2" 2>"$TMPDIR/twice"
+	refute weightfs mount "$URL" "$M" -o "cache=$C-2" 2>"$TMPDIR/twice"
 	grep -q 'mounted there already' "$TMPDIR/twice"
 	weightfs unmount "$M"
 }
