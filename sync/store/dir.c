@@ -106,7 +106,7 @@ static int dir_get(struct wfs_store *st, struct wfs_attempt *a, struct wfs_err *
 {
 	const struct wfs_dir *d = st->priv;
 	WFS_AUTO(wfs_close_fd) int fd = -1;
-	uint64_t size;
+	uint64_t size = 0;
 	int r;
 
 	if (wfs_is_set(a->get->cancel))

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cmd.h"
+#include "weightfs/base.h"
+#include "weightfs/json.h"
+#include "weightfs/limits.h"
+#include "weightfs/publish.h"
+
+const char publish_help[] =
+	"usage: weightsync publish [OPTION...] MODEL_DIR STORE\n\n"
+	"Make MODEL_DIR the next version of STORE, a directory that is created when missing.\n\n"
+	"  --label TEXT     a word for people, such as the training step\n"
+	"  --previous DIR   a directory that equals the last version: saves building that\n"
+	"  --cache DIR      where the last version is kept to compare with\n"
+	"                   (default: weightfs/publish/RUN in the user's cache directory)\n"
+	"  --include GLOB   publish matching files although they are left out by default\n"
+	"  --exclude GLOB   leave out matching files\n"
+	"  --allow-empty    make a new version although nothing changed\n"
+	"  --full           store the version in full too, so that new readers need no older one\n"
+	"  --workers N      threads that compare and compress (default: one a core)\n"
+	"  --json           the result as one JSON object\n"
+	"  --quiet          no progress\n"
+	"  --help           this text\n";
+
+struct args {
+	struct wfs_publish_opts o;
+	const char *dir, *store;
+	bool json, quiet;
+};
+
+enum { O_LABEL = 256, O_PREVIOUS, O_CACHE, O_INCLUDE, O_EXCLUDE, O_EMPTY, O_FULL, O_WORKERS, O_JSON, O_QUIET };
+
+static const struct option options[] = {
+	{ "label", 1, NULL, O_LABEL }, { "previous", 1, NULL, O_PREVIOUS }, { "cache", 1, NULL, O_CACHE },
+	{ "include", 1, NULL, O_INCLUDE }, { "exclude", 1, NULL, O_EXCLUDE }, { "allow-empty", 0, NULL, O_EMPTY },
+	{ "full", 0, NULL, O_FULL }, { "workers", 1, NULL, O_WORKERS }, { "json", 0, NULL, O_JSON },
+	{ "quiet", 0, NULL, O_QUIET }, { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 },
+};
+
+static int parse(struct args *a, int argc, char **argv)
+{
+	uint64_t n;
+	int c;
+
+	while ((c = cmd_getopt(argc, argv, options, publish_help)) != -1) {
+		switch (c) {
+		case O_LABEL: a->o.label = optarg; break;
+		case O_PREVIOUS: a->o.previous = optarg; break;
+		case O_CACHE: a->o.cache = optarg; break;
+		case O_INCLUDE: wfs_strings_add(&a->o.include, optarg); break;
+		case O_EXCLUDE: wfs_strings_add(&a->o.exclude, optarg); break;
+		case O_EMPTY: a->o.allow_empty = true; break;
+		case O_FULL: a->o.full = true; break;
+		case O_JSON: a->json = true; break;
+		case O_QUIET: a->quiet = true; break;
+		case O_WORKERS:
+			n = strtoull(optarg, NULL, 10);
+			if (n < 1 || n > 1024)
+				return cmd_usage("--workers takes a number from 1 to 1024, not `%s'", optarg);
+			a->o.workers = (unsigned)n;
+			break;
+		default: return EXIT_USAGE;
+		}
+	}
+	if (argc - optind != 2)
+		return cmd_usage("publish takes a model directory and a store; `weightsync publish --help' says more");
+	if (a->o.label && strlen(a->o.label) > WFS_LABEL_LEN_MAX)
+		return cmd_usage("--label takes at most %u bytes", WFS_LABEL_LEN_MAX);
+	a->dir = argv[optind];
+	a->store = argv[optind + 1];
+	return 0;
+}
+
+/* A usage mistake is told before anything is created. */
+static int check_dirs(const struct args *a)
+{
+	const char *dirs[] = { a->dir, a->o.previous };
+	struct stat st;
+
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
+		if (dirs[i] && (stat(dirs[i], &st) < 0 || !S_ISDIR(st.st_mode)))
+			return cmd_usage("%s is not a directory", dirs[i]);
+	return 0;
+}
+
+static void print(const struct args *a, const struct wfs_publish_result *r)
+{
+	char travel[32], size[32], growth[32];
+
+	if (a->json) {
+		printf("{\"sequence\":%" PRIu64 ",\"unchanged\":%s,\"files\":%" PRIu64 ",\"size\":%" PRIu64
+		       ",\"travel\":%" PRIu64 ",\"store_growth\":%" PRIu64 ",\"changed_bytes\":%" PRIu64
+		       ",\"anchor\":%s}\n", r->sequence, r->unchanged ? "true" : "false", r->n_files, r->size, r->travel,
+		       r->store_growth, r->changed_bytes, r->anchor ? "true" : "false");
+		return;
+	}
+	if (r->unchanged) {
+		printf("nothing changed since version %" PRIu64 "\n", r->sequence);
+		return;
+	}
+	printf("version %" PRIu64 ": %" PRIu64 " files, %s; %s travel (%" PRIu64 " bytes), the store grew by %s%s\n",
+	       r->sequence, r->n_files, wfs_human_size(size, r->size), wfs_human_size(travel, r->travel), r->travel,
+	       wfs_human_size(growth, r->store_growth), r->anchor ? ", stored in full too" : "");
+}
+
+int cmd_publish(int argc, char **argv)
+{
+	struct args a = { .json = false };
+	struct wfs_publish_result res;
+	struct wfs_err err = { "" };
+	struct cmd_store s = { NULL, NULL, NULL };
+	struct cmd_progress p;
+	int r;
+
+	r = parse(&a, argc, argv);
+	if (r == 0)
+		r = check_dirs(&a);
+	if (r)
+		return r;
+	s.url = a.store;
+	r = cmd_open(&s, true, &err);
+	if (r < 0)
+		return r == -EINVAL ? cmd_usage("%s", err.msg) : cmd_fail(r, &err);
+	cmd_progress_start(&p, a.quiet);
+	r = wfs_publish(s.st, a.dir, &a.o, &res, &p.p, &err);
+	cmd_progress_end(&p);
+	if (r == 0)
+		print(&a, &res);
+	wfs_store_close(s.st);
+	wfs_strings_free(&a.o.include);
+	wfs_strings_free(&a.o.exclude);
+	return r < 0 ? cmd_fail(r, &err) : 0;
+}

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * common.c - messages, options, progress and small objects for the commands
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd.h"
+#include "weightfs/base.h"
+#include "weightfs/limits.h"
+#include "weightfs/version.h"
+
+#define LOOKAHEAD_MAX 100000u
+
+int cmd_fail(int r, const struct wfs_err *err)
+{
+	if (r == -ECANCELED) {
+		fprintf(stderr, "weightsync: interrupted; nothing that readers see was changed\n");
+		return EXIT_INTERRUPTED;
+	}
+	fprintf(stderr, "weightsync: %s\n", err->msg[0] ? err->msg : strerror(-r));
+	return r == -ENOENT ? EXIT_NO_VERSION : r == -EBADMSG ? EXIT_DAMAGED : EXIT_FAILED;
+}
+
+int cmd_usage(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("weightsync: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	return EXIT_USAGE;
+}
+
+int cmd_getopt(int argc, char **argv, const struct option *options, const char *help)
+{
+	int before, c;
+
+	opterr = 0;
+	before = optind ? optind : 1;
+	c = getopt_long(argc, argv, ":h", options, NULL);
+	if (c == 'h') {
+		fputs(help, stdout);
+		exit(0);
+	}
+	if (c == '?')
+		cmd_usage("there is no option `%s'; `weightsync %s --help' lists them", argv[before], argv[0]);
+	if (c == ':') {
+		cmd_usage("option `%s' needs a value; `weightsync %s --help' says more", argv[before], argv[0]);
+		c = '?';
+	}
+	return c;
+}
+
+bool cmd_number(const char *text, uint64_t *out)
+{
+	char *end;
+
+	errno = 0;
+	*out = strtoull(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || !*out) {
+		cmd_usage("`%s' is not a version; versions are whole numbers from 1", text);
+		return false;
+	}
+	return true;
+}
+
+int cmd_open(struct cmd_store *s, bool create, struct wfs_err *err)
+{
+	struct wfs_store_opts o = { .cacert = s->cacert, .read_timeout_ms = 60000 };
+
+	return wfs_store_open(&s->st, s->url, &o, create, err);
+}
+
+/* ---- progress ---- */
+
+static void draw(struct cmd_progress *p, const char *what, uint64_t done, uint64_t total)
+{
+	unsigned percent = total ? (unsigned)(100 * (done / 1024) / WFS_MAX(total / 1024, 1ull)) : 100;
+	char a[32], b[32];
+
+	percent = WFS_MIN(percent, 100u);
+	wfs_human_size(a, done);
+	wfs_human_size(b, total);
+	if (p->tty)
+		fprintf(stderr, "\r\033[K%3u%% [%-25.*s] %s of %s  %.40s", percent, (int)percent / 4,
+			"=========================", a, b, what);
+	else
+		fprintf(stderr, "%3u%%  %s of %s  %s\n", percent, a, b, what);
+}
+
+static void on_progress(void *arg, const char *what, uint64_t done, uint64_t total)
+{
+	struct cmd_progress *p = arg;
+	uint64_t now = wfs_now_ns(), every = p->tty ? 100000000ull : 10000000000ull;
+
+	if (p->quiet || now - p->last_ns < every)
+		return;
+	p->last_ns = now;
+	draw(p, what, done, total);
+}
+
+void cmd_progress_start(struct cmd_progress *p, bool quiet)
+{
+	memset(p, 0, sizeof(*p));
+	p->p.fn = on_progress;
+	p->p.arg = p;
+	p->p.cancel = &cmd_interrupted;
+	p->quiet = quiet;
+	p->tty = isatty(STDERR_FILENO);
+	p->last_ns = wfs_now_ns();	/* short work shows nothing */
+}
+
+void cmd_progress_end(struct cmd_progress *p)
+{
+	if (!p->quiet && p->tty)
+		fputs("\r\033[K", stderr);
+}
+
+char *cmd_publish_cache(const char *run)
+{
+	const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	char *path = NULL;
+	int n;
+
+	if (xdg && xdg[0] == '/')
+		n = asprintf(&path, "%s/weightfs/publish/%s", xdg, run);
+	else if (home && home[0] == '/')
+		n = asprintf(&path, "%s/.cache/weightfs/publish/%s", home, run);
+	else
+		n = asprintf(&path, "/var/cache/weightfs/publish/%s", run);
+	return n < 0 ? NULL : path;
+}
+
+/* ---- small objects ---- */
+
+static int get_commit(struct wfs_store *st, const char *name, struct wfs_commit *out, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf raw = WFS_BUF_INIT;
+	int r;
+
+	r = wfs_store_get_buf(&raw, st, name, WFS_STORE_INFO_MAX, true, &cmd_interrupted, err);
+	if (r == 0)
+		r = wfs_commit_parse(out, raw.data, raw.len, err);
+	return r == -ENOENT || r == 0 ? r : wfs_wrap(err, r, "%s", name);
+}
+
+int cmd_newest(struct wfs_store *st, uint64_t *out, struct wfs_err *err)
+{
+	char name[WFS_OBJECT_NAME];
+	struct wfs_commit c;
+	uint64_t n = 0;
+	int r;
+
+	r = get_commit(st, "latest", &c, err);
+	if (r == 0)
+		n = c.sequence;
+	else if (r != -ENOENT && r != -EBADMSG)
+		return r;
+	for (unsigned i = 0; i < LOOKAHEAD_MAX; i++) {
+		wfs_commit_name(name, n + 1);
+		r = get_commit(st, name, &c, err);
+		if (r == -ENOENT)
+			break;
+		if (r < 0)
+			return r;
+		n++;
+	}
+	*out = n;
+	return n ? 0 : wfs_fail(err, -ENOENT, "nothing is published in %s yet", wfs_store_url(st));
+}
+
+int cmd_get_object(struct wfs_buf *out, struct wfs_store *st, const char *kind, const struct wfs_digest *id,
+		   size_t max, struct wfs_err *err)
+{
+	char name[WFS_OBJECT_NAME];
+	struct wfs_digest got;
+	int r;
+
+	wfs_object_name(name, kind, id);
+	r = wfs_store_get_buf(out, st, name, max, false, &cmd_interrupted, err);
+	if (r == -ENOENT)
+		return wfs_fail(err, -EBADMSG, "%s is missing", name);
+	if (r < 0)
+		return wfs_wrap(err, r, "%s", name);
+	wfs_sha256(&got, out->data, out->len);
+	if (!wfs_digest_equal(&got, id))
+		return wfs_fail(err, -EBADMSG, "%s: its %zu bytes have SHA-256 %s", name, out->len, wfs_hex(&got).s);
+	return 0;
+}
+
+int cmd_load_version(struct wfs_store *st, uint64_t sequence, struct wfs_commit *c, struct wfs_version *v,
+		     size_t *raw_len, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf raw = WFS_BUF_INIT;
+	char name[WFS_OBJECT_NAME];
+	int r = 0;
+
+	if (!sequence)
+		r = cmd_newest(st, &sequence, err);
+	if (r < 0)
+		return r;
+	wfs_commit_name(name, sequence);
+	r = get_commit(st, name, c, err);
+	if (r == -ENOENT)
+		return wfs_fail(err, r, "%s has no version %" PRIu64, wfs_store_url(st), sequence);
+	if (r == 0 && c->sequence != sequence)
+		r = wfs_fail(err, -EBADMSG, "%s says it is %" PRIu64, name, c->sequence);
+	if (r == 0)
+		r = cmd_get_object(&raw, st, "versions", &c->version, WFS_VERSION_MAX, err);
+	if (r == 0)
+		r = wfs_version_parse(v, raw.data, raw.len, err);
+	if (r < 0)
+		return wfs_wrap(err, r, "version %" PRIu64, sequence);
+	*raw_len = raw.len;
+	if (v->sequence == sequence && strcmp(v->run.s, c->run.s) == 0)
+		return 0;
+	r = wfs_fail(err, -EBADMSG, "versions/%s is of sequence %" PRIu64 " and run %s, its commit says otherwise",
+		     wfs_hex(&c->version).s, v->sequence, v->run.s);
+	wfs_version_free(v);
+	return r;
+}

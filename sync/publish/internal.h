@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * internal.h - the nouns of a publish
+ *
+ *   scan      which files of a directory are content, and that they stay as they were   scan.c
+ *   check     is it a sound model?                                                       check.c
+ *   pieces    which bytes have their counterpart where in the parent                      pieces.c
+ *   encode    one file: blocks, packs, table                                             encode.c
+ *   chain     what readers pay without an anchor                                         chain.c
+ *   publish   the steps                                                                  publish.c
+ */
+#ifndef WFS_PUBLISH_INTERNAL_H
+#define WFS_PUBLISH_INTERNAL_H
+
+#include <sys/stat.h>
+
+#include "weightfs/publish.h"
+#include "weightfs/safetensors.h"
+#include "weightfs/table.h"
+
+struct wfs_input {
+	char *path;				/* relative, checked */
+	int fd;
+	struct stat st;				/* at the first look */
+	struct wfs_safetensors *header;		/* shards only */
+	uint8_t *head;				/* their first head_len bytes */
+	uint64_t head_len;
+};
+
+struct wfs_inputs {
+	int dir;
+	struct wfs_input *v;			/* sorted by path */
+	size_t n;
+};
+
+int wfs_scan(struct wfs_inputs *out, const char *dir, const struct wfs_publish_opts *o, struct wfs_err *err);
+/* Is the directory still what it was at the first look?  -EBUSY names what changed. */
+int wfs_scan_again(const struct wfs_inputs *in, const char *dir, const struct wfs_publish_opts *o,
+		   struct wfs_err *err);
+void wfs_inputs_free(struct wfs_inputs *in);
+
+/* Open headers, compare sizes and index files.  -EBUSY: looks unfinished; -EBADMSG: not sound. */
+int wfs_check_inputs(struct wfs_inputs *in, struct wfs_err *err);
+bool wfs_input_is_whole(const struct wfs_input *in);
+
+/* The parent version while its successor is made. */
+struct wfs_parent {
+	struct wfs_model *model;		/* NULL: first version */
+	const struct wfs_version *v;
+	struct wfs_safetensors **headers;	/* per file, opened at need */
+};
+
+int wfs_parent_header(struct wfs_parent *p, size_t i, struct wfs_safetensors **out, struct wfs_err *err);
+void wfs_parent_free(struct wfs_parent *p);
+
+struct wfs_pieces {
+	struct wfs_piece *v;
+	size_t n, cap;
+	struct wfs_base *bases;			/* with the parent's file index in base_file */
+	size_t *base_file;
+	uint32_t n_bases;
+};
+
+int wfs_pieces_make(struct wfs_pieces *out, const struct wfs_input *in, struct wfs_parent *parent,
+		    struct wfs_err *err);
+void wfs_pieces_free(struct wfs_pieces *p);
+
+/* One file on its way into the store. */
+struct wfs_encode {
+	struct wfs_store *store;
+	struct wfs_replica *replica;		/* takes the draft; NULL: no image is kept */
+	struct wfs_parent *parent;
+	const struct wfs_input *in;
+	const struct wfs_pieces *pieces;	/* without bases: in full */
+	unsigned workers;
+	const struct wfs_progress *progress;
+	uint64_t done_before, total;		/* for progress */
+	/* results */
+	struct wfs_buf table;
+	uint64_t stored, changed;
+	bool all_same;
+	struct wfs_draft *draft;
+};
+
+int wfs_encode_file(struct wfs_encode *e, struct wfs_err *err);
+
+/* Does a reader that starts from nothing, or the longest way, ask for an anchor of this file? */
+int wfs_chain_wants_anchor(bool *out, struct wfs_store *store, const struct wfs_table *table,
+			   struct wfs_err *err);
+
+#endif

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * publish.c - the steps of a publish
+ *
+ * Packs, tables and layouts, then the version object, then the commit, then the hint: readers see
+ * nothing before the commit, which is one exclusive creation.  Whoever is killed before it leaves
+ * objects that nothing names.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "publish/internal.h"
+#include "weightfs/base.h"
+#include "weightfs/draft.h"
+#include "weightfs/io.h"
+#include "weightfs/version.h"
+
+struct publish {
+	struct wfs_store *store;
+	const char *dir;
+	const struct wfs_publish_opts *o;
+	const struct wfs_progress *progress;
+	struct wfs_publish_result *res;
+	struct wfs_run run;
+	struct wfs_inputs in;
+	struct wfs_strings base;	/* --previous */
+	struct wfs_replica *replica;
+	struct wfs_parent parent;
+	struct wfs_version v;
+	uint64_t done;			/* bytes of finished files */
+};
+
+/* ---- before ---- */
+
+static int open_run(struct publish *p, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf raw = WFS_BUF_INIT;
+	uint8_t id[16];
+	int r;
+
+	r = wfs_store_get_buf(&raw, p->store, "weightfs-store", WFS_STORE_INFO_MAX, true, NULL, err);
+	if (r == 0)
+		return wfs_store_info_parse(&p->run, raw.data, raw.len, err);
+	if (r != -ENOENT)
+		return wfs_wrap(err, r, "weightfs-store");
+	r = wfs_random(id, sizeof(id));
+	for (size_t i = 0; i < sizeof(id); i++)
+		snprintf(p->run.s + 2 * i, 3, "%02x", id[i]);
+	if (r == 0)
+		r = wfs_store_info_format(&raw, &p->run);
+	if (r < 0)
+		return wfs_fail(err, r, "make a run id");
+	p->res->store_growth += raw.len;
+	return wfs_store_create(p->store, "weightfs-store", raw.data, raw.len, err);
+}
+
+static int open_replica(struct publish *p, struct wfs_err *err)
+{
+	struct wfs_replica_opts o = {
+		.cache = p->o->cache, .workers = p->o->workers, .lazy = true, .accept_run = true,
+	};
+	int r = 0;
+
+	if (p->o->previous)
+		r = wfs_strings_add(&p->base, p->o->previous);
+	o.base = p->base;
+	if (r == 0)
+		r = wfs_replica_open(&p->replica, p->store, &o, err);
+	return r < 0 ? r : wfs_replica_start(p->replica, false, err);
+}
+
+/* The last version, whole in our cache, or read block by block from --previous. */
+static int find_parent(struct publish *p, struct wfs_err *err)
+{
+	uint64_t sequence;
+	int r;
+
+	r = wfs_replica_look(p->replica, &sequence, err);
+	if (r == -ENOENT) {
+		p->v.sequence = 1;
+		if (err)
+			err->msg[0] = '\0';
+		return 0;
+	}
+	if (r == 0)
+		r = wfs_replica_load(p->replica, sequence, &p->parent.model, err);
+	if (r == 0 && !p->o->previous)
+		r = wfs_replica_complete(p->replica, p->parent.model, p->progress, err);
+	if (r < 0)
+		return wfs_wrap(err, r, "last version");
+	p->parent.v = wfs_model_version(p->parent.model);
+	p->v.sequence = sequence + 1;
+	p->v.parents[0] = *wfs_model_id(p->parent.model);
+	p->v.n_parents = 1;
+	p->parent.headers = calloc(p->parent.v->n_files, sizeof(struct wfs_safetensors *));
+	return p->parent.headers ? 0 : wfs_fail(err, -ENOMEM, "out of memory");
+}
+
+/* ---- one file ---- */
+
+static int put_object(struct publish *p, const char *kind, const void *data, size_t len, struct wfs_digest *id,
+		      struct wfs_err *err)
+{
+	char name[WFS_OBJECT_NAME];
+
+	wfs_sha256(id, data, len);
+	wfs_object_name(name, kind, id);
+	p->res->store_growth += len;
+	return wfs_store_put(p->store, name, data, len, err);
+}
+
+static int publish_whole(struct publish *p, const struct wfs_input *in, const struct wfs_file *old,
+			 struct wfs_file *f, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_free_ptr) uint8_t *data = malloc(f->size + 1);
+	int r;
+
+	f->whole = true;
+	if (!data)
+		return wfs_fail(err, -ENOMEM, "out of memory");
+	r = wfs_pread(in->fd, data, f->size, 0, err);
+	if (r < 0)
+		return wfs_wrap(err, r == -ENODATA ? -EBUSY : r, "read %s", in->path);
+	wfs_sha256(&f->sha256, data, f->size);
+	if (f->size == 0 || (old && old->whole && wfs_digest_equal(&old->sha256, &f->sha256)))
+		return 0;
+	f->travel = f->size;
+	return put_object(p, "packs", data, f->size, &f->sha256, err);
+}
+
+static int encode(struct publish *p, struct wfs_encode *e, const struct wfs_input *in,
+		  const struct wfs_pieces *pieces, bool keep, struct wfs_err *err)
+{
+	memset(e, 0, sizeof(*e));
+	e->store = p->store;
+	e->replica = keep ? p->replica : NULL;
+	e->parent = &p->parent;
+	e->in = in;
+	e->pieces = pieces;
+	e->workers = p->o->workers;
+	e->progress = p->progress;
+	e->done_before = p->done;
+	e->total = p->res->size;
+	return wfs_encode_file(e, err);
+}
+
+/* Once more, every block in full. */
+static int add_anchor(struct publish *p, const struct wfs_input *in, struct wfs_file *f, struct wfs_err *err)
+{
+	struct wfs_parent none = { NULL, NULL, NULL };
+	struct wfs_pieces full;
+	struct wfs_encode e;
+	int r;
+
+	r = wfs_pieces_make(&full, in, &none, err);
+	if (r < 0)
+		return r;
+	r = encode(p, &e, in, &full, false, err);
+	if (r == 0)
+		r = put_object(p, "tables", e.table.data, e.table.len, &f->anchor, err);
+	if (r == 0) {
+		f->has_anchor = p->res->anchor = true;
+		p->res->store_growth += e.stored;
+	}
+	wfs_buf_free(&e.table);
+	wfs_pieces_free(&full);
+	return r;
+}
+
+static int wants_anchor(struct publish *p, const struct wfs_buf *raw, bool *out, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf copy = WFS_BUF_INIT;
+	struct wfs_table *t;
+	int r;
+
+	*out = false;
+	if (wfs_buf_append(&copy, raw->data, raw->len) < 0)
+		return wfs_fail(err, -ENOMEM, "out of memory");
+	r = wfs_table_open(&t, &copy, err);
+	if (r < 0)
+		return r;
+	for (uint32_t b = 0; p->o->full && b < wfs_table_n_blocks(t) && !*out; b++)
+		*out = wfs_codec_needs_base(wfs_table_block(t, b).codec);
+	if (!*out)
+		r = wfs_chain_wants_anchor(out, p->store, t, err);
+	wfs_table_close(t);
+	return r;
+}
+
+static int put_layout(struct publish *p, const struct wfs_input *in, const struct wfs_file *old,
+		      struct wfs_file *f, struct wfs_err *err)
+{
+	f->has_layout = true;
+	wfs_sha256(&f->layout, in->head, in->head_len);
+	if (old && old->has_layout && wfs_digest_equal(&old->layout, &f->layout))
+		return 0;
+	return put_object(p, "layouts", in->head, in->head_len, &f->layout, err);
+}
+
+static int store_encoded(struct publish *p, const struct wfs_input *in, const struct wfs_file *old,
+			 const struct wfs_pieces *pieces, struct wfs_encode *e, struct wfs_file *f,
+			 struct wfs_err *err)
+{
+	bool anchor;
+	int r;
+
+	r = put_object(p, "tables", e->table.data, e->table.len, &f->table, err);
+	f->travel = e->stored + e->table.len;
+	p->res->store_growth += e->stored;
+	p->res->changed_bytes += pieces->n_bases ? e->changed : f->size;
+	if (r == 0) {
+		r = wfs_draft_commit(e->draft, &f->table, err);
+		e->draft = NULL;
+	}
+	if (r == 0 && in->header)
+		r = put_layout(p, in, old, f, err);
+	if (r == 0)
+		r = wants_anchor(p, &e->table, &anchor, err);
+	if (r == 0 && anchor)
+		r = add_anchor(p, in, f, err);
+	return r;
+}
+
+/* As the parent has it: nothing new to name. */
+static void reuse(struct wfs_file *f, const struct wfs_file *old)
+{
+	f->table = old->table;
+	f->has_anchor = old->has_anchor;
+	f->anchor = old->anchor;
+	f->has_layout = old->has_layout;
+	f->layout = old->layout;
+}
+
+static int publish_blocks(struct publish *p, const struct wfs_input *in, const struct wfs_file *old,
+			  struct wfs_file *f, struct wfs_err *err)
+{
+	struct wfs_pieces pieces;
+	struct wfs_encode e = { .draft = NULL };
+	bool same;
+	int r;
+
+	r = wfs_pieces_make(&pieces, in, &p->parent, err);
+	if (r < 0)
+		return r;
+	r = encode(p, &e, in, &pieces, true, err);
+	same = r == 0 && e.all_same && old && !old->whole && old->size == f->size && pieces.n_bases == 1 &&
+	       pieces.base_file[0] == (size_t)(old - p->parent.v->files);
+	if (same)
+		reuse(f, old);
+	else if (r == 0)
+		r = store_encoded(p, in, old, &pieces, &e, f, err);
+	wfs_draft_abort(e.draft);
+	wfs_buf_free(&e.table);
+	wfs_pieces_free(&pieces);
+	return r;
+}
+
+static int publish_files(struct publish *p, struct wfs_err *err)
+{
+	int r = 0;
+
+	p->v.files = calloc(p->in.n, sizeof(*p->v.files));
+	if (!p->v.files)
+		return wfs_fail(err, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < p->in.n; i++)
+		p->res->size += (uint64_t)p->in.v[i].st.st_size;
+	for (size_t i = 0; r == 0 && i < p->in.n; i++) {
+		const struct wfs_input *in = &p->in.v[i];
+		struct wfs_file *f = &p->v.files[p->v.n_files++];
+		const struct wfs_file *old = p->parent.model ? wfs_version_find(p->parent.v, in->path) : NULL;
+
+		f->path = strdup(in->path);
+		f->size = (uint64_t)in->st.st_size;
+		if (!f->path)
+			return wfs_fail(err, -ENOMEM, "out of memory");
+		r = wfs_input_is_whole(in) ? publish_whole(p, in, old, f, err) : publish_blocks(p, in, old, f, err);
+		p->done += f->size;
+		p->res->travel += f->travel;
+	}
+	p->res->n_files = p->v.n_files;
+	return r;
+}
+
+/* ---- after ---- */
+
+static bool same_file(const struct wfs_file *a, const struct wfs_file *b)
+{
+	return strcmp(a->path, b->path) == 0 && a->size == b->size && a->whole == b->whole &&
+	       (a->whole ? wfs_digest_equal(&a->sha256, &b->sha256) : wfs_digest_equal(&a->table, &b->table));
+}
+
+static bool is_unchanged(const struct publish *p)
+{
+	if (!p->parent.model || p->parent.v->n_files != p->v.n_files)
+		return false;
+	for (size_t i = 0; i < p->v.n_files; i++)
+		if (!same_file(&p->v.files[i], &p->parent.v->files[i]))
+			return false;
+	return true;
+}
+
+static int put_version(struct publish *p, struct wfs_digest *id, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf raw = WFS_BUF_INIT;
+	uint64_t now = wfs_wall_ns();
+	int r;
+
+	p->v.run = p->run;
+	p->v.time_ns = p->parent.model ? WFS_MAX(now, p->parent.v->time_ns + 1) : now;
+	p->v.label = strdup(p->o->label ? p->o->label : "");
+	if (!p->v.label || wfs_version_format(&raw, &p->v) < 0)
+		return wfs_fail(err, -ENOMEM, "out of memory");
+	if (raw.len > WFS_VERSION_MAX)
+		return wfs_fail(err, -EFBIG, "version object of %zu bytes, at most %u are possible", raw.len, WFS_VERSION_MAX);
+	r = put_object(p, "versions", raw.data, raw.len, id, err);
+	p->res->travel += raw.len;
+	return r;
+}
+
+static int commit(struct publish *p, const struct wfs_digest *id, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf raw = WFS_BUF_INIT;
+	struct wfs_commit c = { .run = p->run, .sequence = p->v.sequence, .version = *id };
+	char name[WFS_OBJECT_NAME];
+	int r;
+
+	if (wfs_commit_format(&raw, &c) < 0)
+		return wfs_fail(err, -ENOMEM, "out of memory");
+	wfs_commit_name(name, c.sequence);
+	r = wfs_store_create(p->store, name, raw.data, raw.len, err);
+	if (r == -EEXIST)
+		return wfs_fail(err, r, "another publisher committed version %" PRIu64 " first; nothing was changed, run again",
+				c.sequence);
+	if (r < 0)
+		return r;
+	p->res->sequence = c.sequence;
+	p->res->travel += raw.len;
+	p->res->store_growth += raw.len;
+	/* The hint may lag: readers look for the commits that follow it. */
+	return wfs_store_replace(p->store, "latest", raw.data, raw.len, err);
+}
+
+static int leave_images(struct publish *p, struct wfs_err *err)
+{
+	struct wfs_model *m;
+	int r;
+
+	wfs_parent_free(&p->parent);
+	r = wfs_replica_load(p->replica, p->res->sequence, &m, err);
+	if (r < 0)
+		return r;
+	r = wfs_replica_keep_only(p->replica, m, err);
+	wfs_model_put(m);
+	return r;
+}
+
+static int steps(struct publish *p, struct wfs_err *err)
+{
+	struct wfs_digest id;
+	int r;
+
+	r = wfs_store_lock(p->store, err);
+	if (r == 0)
+		r = wfs_scan(&p->in, p->dir, p->o, err);
+	if (r == 0)
+		r = wfs_check_inputs(&p->in, err);
+	if (r == 0)
+		r = open_run(p, err);
+	if (r == 0)
+		r = open_replica(p, err);
+	if (r == 0)
+		r = find_parent(p, err);
+	if (r == 0)
+		r = publish_files(p, err);
+	if (r == 0)
+		r = wfs_scan_again(&p->in, p->dir, p->o, err);
+	if (r < 0)
+		return r;
+	if (is_unchanged(p) && !p->o->allow_empty) {
+		p->res->unchanged = true;
+		p->res->sequence = p->parent.v->sequence;
+		return 0;
+	}
+	r = put_version(p, &id, err);
+	if (r == 0)
+		r = commit(p, &id, err);
+	return r < 0 ? r : leave_images(p, err);
+}
+
+int wfs_publish(struct wfs_store *store, const char *dir, const struct wfs_publish_opts *opts,
+		struct wfs_publish_result *out, const struct wfs_progress *progress,
+		struct wfs_err *err)
+{
+	struct wfs_publish_opts o = *opts;
+	struct publish p = { .store = store, .dir = dir, .o = &o, .progress = progress, .res = out, .in.dir = -1 };
+	int r;
+
+	memset(out, 0, sizeof(*out));
+	if (!o.workers)
+		o.workers = (unsigned)WFS_MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
+	r = steps(&p, err);
+	wfs_parent_free(&p.parent);
+	wfs_replica_close(p.replica);
+	wfs_version_free(&p.v);
+	wfs_inputs_free(&p.in);
+	wfs_strings_free(&p.base);
+	return r;
+}
