@@ -61,16 +61,17 @@ _weightsync()
 		return
 	fi
 	case $prev in
-	--label|--include|--exclude|--version|--workers) return ;;
+	--label|--include|--exclude|--version|--workers|--rate) return ;;
 	esac
 	case ${COMP_WORDS[1]} in
-	publish) words="--label --previous --cache --include --exclude --allow-empty --full --workers --help" ;;
-	log|show) words="--json --help" ;;
-	pull|verify) words="--version --help" ;;
+	publish) words="--label --previous --cache --include --exclude --allow-empty --full --workers --json --quiet --help" ;;
+	log|show) words="--json --cacert --help" ;;
+	pull) words="--version --cacert --rate --quiet --help" ;;
+	verify) words="--version --json --cacert --quiet --help" ;;
 	esac
 	case $cur in
 	-*) mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur") ;;
-	*) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
+	*) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
 	esac
 }
 

@@ -35,12 +35,12 @@ _weightsync_commands() {
 	publish) _arguments '--label[word for people]:text' '--previous[equals the last version]:directory:_files -/' \
 		'--cache[where the last version is kept]:directory:_files -/' '*--include[publish too]:glob' \
 		'*--exclude[leave out]:glob' '--allow-empty[even when nothing changed]' \
-		'--full[store in full as well]' '--workers[threads]:number' '--help[options]' \
+		'--full[store in full as well]' '--workers[threads]:number' '--json[as JSON]' '--quiet[no progress]' '--help[options]' \
 		'1:model directory:_files -/' '2:store:_files -/' ;;
-	log) _arguments '--json[as JSON]' '--help[options]' '1:store:_files -/' ;;
-	show) _arguments '--json[as JSON]' '--help[options]' '1:store:_files -/' '2:version' '3:file' ;;
-	pull) _arguments '--version[number]:number' '--help[options]' '1:store:_files -/' '2:directory:_files -/' ;;
-	verify) _arguments '--version[number]:number' '--help[options]' '1:store:_files -/' ;;
+	log) _arguments '--json[as JSON]' '--cacert[certificates]:file:_files' '--help[options]' '1:store:_files -/' ;;
+	show) _arguments '--json[as JSON]' '--cacert[certificates]:file:_files' '--help[options]' '1:store:_files -/' '2:version' '3:file' ;;
+	pull) _arguments '--version[number]:number' '--cacert[certificates]:file:_files' '--rate[bytes a second]:size' '--quiet[no progress]' '--help[options]' '1:store:_files -/' '2:directory:_files -/' ;;
+	verify) _arguments '--version[number]:number' '--json[as JSON]' '--cacert[certificates]:file:_files' '--quiet[no progress]' '--help[options]' '1:store:_files -/' ;;
 	esac
 }
 

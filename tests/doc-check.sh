@@ -113,7 +113,7 @@ test_readme_links_exist()
 {
 	local f
 
-	grep -oE '`[a-z]+/[A-Za-z0-9_./-]+`' README.md | tr -d '`' | sort -u | while read -r f; do
+	grep -oE '`(fs|sync|include|tests|man|packaging)/[A-Za-z0-9_./-]+`' README.md | tr -d '`' | sort -u | while read -r f; do
 		[ -e "$f" ] || fail "README names $f"
 	done
 }
