@@ -45,7 +45,7 @@ struct worker {
 	size_t n_spans;
 	unsigned codec;
 	uint64_t hash, changed;
-	bool same;
+	bool same, hole;
 };
 
 static uint32_t block_len(const struct wfs_encode *e, uint32_t b)
@@ -56,13 +56,14 @@ static uint32_t block_len(const struct wfs_encode *e, uint32_t b)
 }
 
 /* A block in a hole is zeros without being read: a sparse terabyte costs next to nothing. */
-static int read_block(const struct wfs_encode *e, uint32_t b, uint8_t *buf, struct wfs_err *err)
+static int read_block(const struct wfs_encode *e, uint32_t b, uint8_t *buf, bool *hole, struct wfs_err *err)
 {
 	off_t off = (off_t)b << WFS_BLOCK_SHIFT, data = lseek(e->in->fd, off, SEEK_DATA);
 	uint32_t len = block_len(e, b);
 	int r;
 
-	if ((data < 0 && errno == ENXIO) || data >= off + (off_t)len) {
+	*hole = (data < 0 && errno == ENXIO) || data >= off + (off_t)len;
+	if (*hole) {
 		memset(buf, 0, len);
 		return 0;
 	}
@@ -160,9 +161,13 @@ static int work_block(struct worker *w, uint32_t b, struct wfs_err *err)
 	w->stored.len = 0;
 	free(w->spans);
 	w->spans = NULL;
-	r = read_block(e, b, w->next, err);
+	r = read_block(e, b, w->next, &w->hole, err);
 	if (r == 0 && based)
 		r = read_base(e, b, w->base, &straight, err);
+	if (r == 0 && w->hole && !based) {
+		w->codec = WFS_CODEC_ZERO;	/* known without looking at a byte */
+		goto coded;
+	}
 	if (r == 0)
 		r = wfs_pieces_spans(&w->spans, &w->n_spans, e->pieces->v, e->pieces->n, (uint64_t)b << WFS_BLOCK_SHIFT,
 				     len, err);
@@ -171,6 +176,7 @@ static int work_block(struct worker *w, uint32_t b, struct wfs_err *err)
 				     err);
 	if (r == 0)
 		r = prove(w, len, based, err);
+coded:
 	if (r == 0 && e->draft)
 		r = wfs_draft_write(e->draft, b, w->next, len, err);
 	w->hash = wfs_xxh3(w->next, len);

@@ -94,6 +94,13 @@ static int read_header(const struct wfs_image *img, int fd)
 	return h[8];
 }
 
+static uint64_t zero_chunk_hash(void)
+{
+	static const uint8_t zeros[WFS_CHUNK_SIZE];
+
+	return wfs_xxh3(zeros, sizeof(zeros));
+}
+
 static int open_files(struct wfs_image *img, int *data, int *map, struct wfs_err *err)
 {
 	char name[WFS_OBJECT_NAME];
@@ -168,8 +175,10 @@ int wfs_image_open(struct wfs_image *img, struct wfs_err *err)
 		r = open_files(img, &img->data_fd, &img->map_fd, err);
 	if (r == 0)
 		r = load_map(img, err);
-	if (r == 0)
+	if (r == 0) {
+		img->zero_hash = zero_chunk_hash();
 		img->opened = true;
+	}
 out:
 	pthread_mutex_unlock(&img->lock);
 	return r < 0 ? wfs_wrap(err, r, "image of %s", img->label) : 0;
@@ -233,6 +242,11 @@ static int read_in_block(struct wfs_image *img, uint32_t b, uint32_t off, uint32
 		uint32_t n = WFS_MIN(len, start + chunk - off);
 		uint8_t *to = n == chunk ? buf : part;
 
+		if (chunk == WFS_CHUNK_SIZE && wfs_get64(hashes + 8 * c) == img->zero_hash) {
+			/* Known without the disk: a hole would be filled into the page cache first. */
+			memset(buf, 0, n);
+			goto next;
+		}
 		r = wfs_pread(img->data_fd, to, chunk, base + start, err);
 		if (r < 0)
 			break;
@@ -240,6 +254,7 @@ static int read_in_block(struct wfs_image *img, uint32_t b, uint32_t off, uint32
 			return -EBADMSG;
 		if (to == part)
 			memcpy(buf, part + (off - start), n);
+next:
 		buf += n;
 		off += n;
 		len -= n;

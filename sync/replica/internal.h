@@ -94,6 +94,7 @@ struct wfs_image {
 	int data_fd, map_fd;		/* -1 until opened; then constant */
 	_Atomic uint8_t *state;		/* enum wfs_block_state; NULL until opened */
 	_Atomic uint32_t n_built;
+	uint64_t zero_hash;		/* of a chunk of zeros; constant once opened */
 	atomic_bool opened, complete, durable;
 };
 
