@@ -31,16 +31,16 @@ def header_bytes(tensors):
     return struct.pack("<Q", len(text)) + text
 
 
+# What a byte of noise becomes in the upper half of a bf16: sign and exponents as a trained layer has them.
+UPPER = bytes(struct.pack("<f", random.Random(i).gauss(0, 0.02))[3] for i in range(256))
+
+
 def weights(rng, n):
-    """n bf16 values like a trained layer's: normal, small, two bytes each."""
-    out = bytearray()
-    pool = bytearray()
-    for _ in range(min(n, 65536)):
-        pool += struct.pack("<f", rng.gauss(0, 0.02))[2:4]
-    while len(out) < 2 * n:
-        cut = rng.randrange(0, len(pool) // 2) * 2
-        out += pool[cut:] + pool[:cut]
-    return bytes(out[:2 * n])
+    """n bf16 values like a trained layer's: the lower halves are noise, the upper ones are not."""
+    out = bytearray(2 * n)
+    out[0::2] = rng.randbytes(n)
+    out[1::2] = rng.randbytes(n).translate(UPPER)
+    return bytes(out)
 
 
 def write(path, data):

@@ -17,7 +17,8 @@
 struct wfs_publish_opts {
 	const char *label;		/* may be NULL */
 	const char *previous;		/* directory that equals the store's last version; NULL: use cache */
-	const char *cache;		/* cache directory for the last version's image */
+	const char *cache;		/* directory for the last version's image; NULL: a place in
+					 * the user's cache directory */
 	struct wfs_strings include, exclude;	/* globs on relative paths, fnmatch(3) */
 	bool allow_empty;		/* commit although nothing changed */
 	bool full;			/* store this version in full too (an anchor) */

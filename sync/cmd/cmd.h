@@ -61,9 +61,6 @@ struct cmd_progress {
 void cmd_progress_start(struct cmd_progress *p, bool quiet);
 void cmd_progress_end(struct cmd_progress *p);
 
-/* Default directory for the publisher's image of a run: the caller frees. */
-char *cmd_publish_cache(const char *run);
-
 /* Version object of `sequence` (0: the newest), checked.  Its length goes to raw_len. */
 int cmd_load_version(struct wfs_store *st, uint64_t sequence, struct wfs_commit *c, struct wfs_version *v,
 		     size_t *raw_len, struct wfs_err *err);

@@ -40,13 +40,18 @@ struct verify {
 	struct wfs_digest *seen;	/* sorted */
 	size_t n_seen, cap;
 	uint64_t objects, bytes, bad;
+	struct wfs_run run;
 	struct wfs_err err;
 };
 
+/* version 0: of the store itself */
 static void complain(struct verify *v, uint64_t version, const char *what)
 {
 	v->bad++;
-	fprintf(stderr, "weightsync: version %" PRIu64 ": %s%s%s\n", version, what, *what ? ": " : "", v->err.msg);
+	if (version)
+		fprintf(stderr, "weightsync: version %" PRIu64 ": %s%s%s\n", version, what, *what ? ": " : "", v->err.msg);
+	else
+		fprintf(stderr, "weightsync: %s\n", v->err.msg);
 	v->err.msg[0] = '\0';
 }
 
@@ -248,6 +253,12 @@ static int verify_file(struct verify *v, const struct wfs_version *ver, const st
 	return r;
 }
 
+static int same_run(struct verify *v, const struct wfs_commit *c, const char *name)
+{
+	return strcmp(c->run.s, v->run.s) == 0 ? 0 :
+	       wfs_fail(&v->err, -EBADMSG, "%s is of run %s, weightfs-store says %s", name, c->run.s, v->run.s);
+}
+
 static int verify_version(struct verify *v, uint64_t sequence, struct cmd_progress *p, uint64_t newest)
 {
 	struct wfs_version ver;
@@ -258,6 +269,8 @@ static int verify_version(struct verify *v, uint64_t sequence, struct cmd_progre
 	r = cmd_load_version(v->st, sequence, &c, &ver, &raw_len, &v->err);
 	if (r < 0)
 		return r;
+	if (v->run.s[0] && same_run(v, &c, "the commit") < 0)
+		complain(v, sequence, "");
 	v->objects += 2;
 	v->bytes += raw_len;
 	for (size_t i = 0; r != -ECANCELED && i < ver.n_files; i++) {
@@ -270,12 +283,67 @@ static int verify_version(struct verify *v, uint64_t sequence, struct cmd_progre
 	return r == -ECANCELED ? r : 0;
 }
 
+static int get_top(struct verify *v, struct wfs_buf *out, const char *name)
+{
+	int r = wfs_store_get_buf(out, v->st, name, WFS_STORE_INFO_MAX, true, &cmd_interrupted, &v->err);
+
+	v->objects += r == 0;
+	v->bytes += out->len;
+	return r == 0 || r == -ENOENT ? r : wfs_wrap(&v->err, r, "%s", name);
+}
+
+/* The hint says what its commit says.  There may be none: killed between commit and hint. */
+static int verify_latest(struct verify *v)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf hint = WFS_BUF_INIT;
+	WFS_AUTO(wfs_buf_free) struct wfs_buf commit = WFS_BUF_INIT;
+	char name[WFS_OBJECT_NAME];
+	struct wfs_commit c;
+	int r;
+
+	r = get_top(v, &hint, "latest");
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	r = wfs_commit_parse(&c, hint.data, hint.len, &v->err);
+	if (r == 0)
+		r = same_run(v, &c, "it");
+	if (r < 0)
+		return wfs_wrap(&v->err, r, "latest");
+	wfs_commit_name(name, c.sequence);
+	r = get_top(v, &commit, name);
+	if (r == 0 && hint.len == commit.len && memcmp(hint.data, commit.data, hint.len) == 0)
+		return 0;
+	return r < 0 && r != -ENOENT ? r : wfs_fail(&v->err, -EBADMSG, "latest is not the same as %s", name);
+}
+
+/* The two small objects that no digest names. */
+static int verify_top(struct verify *v)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf info = WFS_BUF_INIT;
+	int r;
+
+	r = get_top(v, &info, "weightfs-store");
+	if (r == -ENOENT)
+		return wfs_fail(&v->err, r, "nothing is published in %s yet", wfs_store_url(v->st));
+	if (r == 0)
+		r = wfs_store_info_parse(&v->run, info.data, info.len, &v->err);
+	if (r < 0)
+		return wfs_wrap(&v->err, r, "weightfs-store");
+	return verify_latest(v);
+}
+
 static int verify_all(struct verify *v, uint64_t only, struct cmd_progress *p, uint64_t *n)
 {
 	uint64_t newest, seen = 0;
 	int r;
 
-	r = cmd_newest(v->st, &newest, &v->err);
+	r = verify_top(v);
+	if (r == -EBADMSG) {
+		complain(v, 0, "");
+		r = 0;
+	}
+	if (r == 0)
+		r = cmd_newest(v->st, &newest, &v->err);
 	for (uint64_t s = only ? only : 1; r == 0 && s <= (only ? only : newest); s++) {
 		r = verify_version(v, s, p, newest);
 		if (r == -ENOENT && !only && !seen) {
@@ -327,7 +395,7 @@ int cmd_verify(int argc, char **argv)
 	free(v.seen);
 	wfs_store_close(s.st);
 	if (r < 0)
-		return cmd_fail(r, &v.err);
+		return v.bad && r != -ECANCELED ? (cmd_fail(r, &v.err), EXIT_DAMAGED) : cmd_fail(r, &v.err);
 	if (json)
 		printf("{\"versions\":%" PRIu64 ",\"objects\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"bad\":%" PRIu64 "}\n", n,
 		       v.objects, v.bytes, v.bad);

@@ -123,21 +123,6 @@ void cmd_progress_end(struct cmd_progress *p)
 		fputs("\r\033[K", stderr);
 }
 
-char *cmd_publish_cache(const char *run)
-{
-	const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-	char *path = NULL;
-	int n;
-
-	if (xdg && xdg[0] == '/')
-		n = asprintf(&path, "%s/weightfs/publish/%s", xdg, run);
-	else if (home && home[0] == '/')
-		n = asprintf(&path, "%s/.cache/weightfs/publish/%s", home, run);
-	else
-		n = asprintf(&path, "/var/cache/weightfs/publish/%s", run);
-	return n < 0 ? NULL : path;
-}
-
 /* ---- small objects ---- */
 
 static int get_commit(struct wfs_store *st, const char *name, struct wfs_commit *out, struct wfs_err *err)

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "cmd.h"
 #include "weightfs/base.h"
@@ -40,6 +41,17 @@ static void on_signal(int sig)
 	cmd_interrupted = true;
 }
 
+/* publish holds every file of a version open, to know that it stays the same one. */
+static void raise_file_limit(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct sigaction sa = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
@@ -56,6 +68,7 @@ int main(int argc, char **argv)
 		puts("weightsync " WFS_VERSION);
 		return 0;
 	}
+	raise_file_limit();
 	sigaction(SIGINT, &sa, NULL);	/* a second one ends the program at once */
 	sigaction(SIGTERM, &sa, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)

@@ -16,6 +16,7 @@
 #include "weightfs/base.h"
 #include "weightfs/draft.h"
 #include "weightfs/io.h"
+#include "weightfs/log.h"
 #include "weightfs/version.h"
 
 struct publish {
@@ -57,14 +58,31 @@ static int open_run(struct publish *p, struct wfs_err *err)
 	return wfs_store_create(p->store, "weightfs-store", raw.data, raw.len, err);
 }
 
+/* One directory a run, as a cache serves one run only. */
+static char *default_cache(const struct wfs_run *run)
+{
+	const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	char *path = NULL;
+	int n;
+
+	if (xdg && xdg[0] == '/')
+		n = asprintf(&path, "%s/weightfs/publish/%s", xdg, run->s);
+	else if (home && home[0] == '/')
+		n = asprintf(&path, "%s/.cache/weightfs/publish/%s", home, run->s);
+	else
+		n = asprintf(&path, "/var/cache/weightfs/publish/%s", run->s);
+	return n < 0 ? NULL : path;
+}
+
 static int open_replica(struct publish *p, struct wfs_err *err)
 {
+	WFS_AUTO(wfs_free_ptr) char *cache = p->o->cache ? strdup(p->o->cache) : default_cache(&p->run);
 	struct wfs_replica_opts o = {
-		.cache = p->o->cache, .workers = p->o->workers, .lazy = true, .accept_run = true,
+		.cache = cache, .workers = p->o->workers, .lazy = true, .accept_run = true,
 	};
-	int r = 0;
+	int r = cache ? 0 : wfs_fail(err, -ENOMEM, "out of memory");
 
-	if (p->o->previous)
+	if (r == 0 && p->o->previous)
 		r = wfs_strings_add(&p->base, p->o->previous);
 	o.base = p->base;
 	if (r == 0)
@@ -340,7 +358,9 @@ static int commit(struct publish *p, const struct wfs_digest *id, struct wfs_err
 	p->res->travel += raw.len;
 	p->res->store_growth += raw.len;
 	/* The hint may lag: readers look for the commits that follow it. */
-	return wfs_store_replace(p->store, "latest", raw.data, raw.len, err);
+	if (wfs_store_replace(p->store, "latest", raw.data, raw.len, err) < 0)
+		log_warn("version %" PRIu64 " is published, but: %s", c.sequence, err ? err->msg : "latest is old");
+	return 0;
 }
 
 static int leave_images(struct publish *p, struct wfs_err *err)
@@ -387,7 +407,13 @@ static int steps(struct publish *p, struct wfs_err *err)
 	r = put_version(p, &id, err);
 	if (r == 0)
 		r = commit(p, &id, err);
-	return r < 0 ? r : leave_images(p, err);
+	if (r < 0)
+		return r;
+	/* The version is there; without its images the next publish only takes longer. */
+	if (leave_images(p, err) < 0)
+		log_warn("version %" PRIu64 " is published; cannot keep it to compare with: %s", p->res->sequence,
+			 err ? err->msg : "");
+	return 0;
 }
 
 int wfs_publish(struct wfs_store *store, const char *dir, const struct wfs_publish_opts *opts,

@@ -32,12 +32,12 @@ static bool matches(const char *pattern, const char *path, const char *name)
 
 static bool wanted(const struct wfs_publish_opts *o, const char *path, const char *name)
 {
-	for (size_t i = 0; i < o->include.n; i++)
-		if (matches(o->include.v[i], path, name))
-			return true;
 	for (size_t i = 0; i < o->exclude.n; i++)
 		if (matches(o->exclude.v[i], path, name))
 			return false;
+	for (size_t i = 0; i < o->include.n; i++)
+		if (matches(o->include.v[i], path, name))
+			return true;
 	for (size_t i = 0; i < ARRAY_SIZE(left_out); i++)
 		if (matches(left_out[i], path, name))
 			return false;
@@ -89,6 +89,9 @@ static int scan_entry(struct wfs_inputs *in, int dir, const char *name, const ch
 	if (!wanted(o, path, name))
 		return 0;
 	fd = openat(dir, name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT)	/* not -ENOENT, which means "no such version" */
+		return wfs_fail(err, -EBUSY, "%s is a link to nothing, or just vanished; is the directory still being written?",
+				path);
 	if (fd < 0)
 		return wfs_fail_sys(err, "%s", path);
 	if (fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))) {
@@ -105,8 +108,10 @@ static int scan_entry(struct wfs_inputs *in, int dir, const char *name, const ch
 static bool dir_wanted(const struct wfs_publish_opts *o, const char *path, const char *name)
 {
 	/* An include below a directory that is left out by default still counts. */
+	size_t len = strlen(path);
+
 	for (size_t i = 0; i < o->include.n; i++)
-		if (strncmp(o->include.v[i], path, strlen(path)) == 0)
+		if (strncmp(o->include.v[i], path, len) == 0 && o->include.v[i][len] == '/')
 			return true;
 	return wanted(o, path, name);
 }
