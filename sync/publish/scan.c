@@ -32,12 +32,12 @@ static bool matches(const char *pattern, const char *path, const char *name)
 
 static bool wanted(const struct wfs_publish_opts *o, const char *path, const char *name)
 {
-	for (size_t i = 0; i < o->exclude.n; i++)
-		if (matches(o->exclude.v[i], path, name))
-			return false;
 	for (size_t i = 0; i < o->include.n; i++)
 		if (matches(o->include.v[i], path, name))
 			return true;
+	for (size_t i = 0; i < o->exclude.n; i++)
+		if (matches(o->exclude.v[i], path, name))
+			return false;
 	for (size_t i = 0; i < ARRAY_SIZE(left_out); i++)
 		if (matches(left_out[i], path, name))
 			return false;
