@@ -29,7 +29,7 @@ start_nginx()
 {
 	SERVER_WORK=$(mktemp -d)
 	SERVER_WORKS="$SERVER_WORKS $SERVER_WORK"
-	if [ -n "$2" ]; then
+	if [ -n "${2:-}" ]; then
 		start_server https serve.py nginx "$1" "$SERVER_WORK" "$2"
 	else
 		start_server http serve.py nginx "$1" "$SERVER_WORK"
@@ -43,7 +43,7 @@ start_pyhttp()
 
 start_hostile()
 {
-	if [ -n "$1" ]; then
+	if [ -n "${1:-}" ]; then
 		start_server https hostile.py "$1"
 	else
 		start_server http hostile.py
@@ -58,8 +58,8 @@ make_cert()
 stop_servers()
 {
 	for server_pid in $SERVER_PIDS; do
-		kill "$server_pid" 2>/dev/null
-		wait "$server_pid" 2>/dev/null
+		kill "$server_pid" 2>/dev/null || :
+		wait "$server_pid" 2>/dev/null || :
 	done
 	for server_work in $SERVER_WORKS; do
 		rm -rf "$server_work"
