@@ -167,6 +167,7 @@ struct wfs_node {
 	struct wfs_source *source;	/* table or anchor table; NULL with held */
 	uint32_t *bases;		/* indices of the nodes for the table's bases */
 	uint64_t cost;			/* bytes to fetch */
+	int result;			/* of resolving it: below 0, nothing above is to be used */
 };
 
 struct wfs_plan {

@@ -295,17 +295,55 @@ static int choose(struct planner *p, uint32_t i, const struct wfs_digest *anchor
 	return r;
 }
 
+/* Pieces lie within the size that the table beside them tells: it must be the file's. */
+static int check_size(struct planner *p, uint64_t size, const struct wfs_base *what)
+{
+	if (size == what->size)
+		return 0;
+	return wfs_fail(p->err, -EBADMSG, "table %s is for a file of %" PRIu64 " bytes, not %" PRIu64,
+			wfs_hex(&what->table).s, size, what->size);
+}
+
+/* A node met again: what did not work then is no way now, though another node may do without it. */
+static int known_node(struct planner *p, uint32_t i, const struct wfs_base *what)
+{
+	const struct wfs_node *n = &p->plan->nodes[i];
+
+	if (n->result < 0)
+		return wfs_fail(p->err, n->result, "table %s cannot be used", wfs_hex(&what->table).s);
+	return check_size(p, n->held ? n->held->size : wfs_table_size(n->source->table), what);
+}
+
+static int fill_node(struct planner *p, uint32_t i, const struct wfs_base *what, unsigned depth)
+{
+	struct wfs_image *held = find_held(p, &what->table);
+	struct wfs_source *s;
+	int r;
+
+	p->plan->nodes[i].held = held;
+	if (held)
+		return check_size(p, held->size, what);
+	r = get_source(p, &what->table, &s);
+	if (r < 0)
+		return r;
+	p->plan->nodes[i].source = s;
+	r = check_size(p, wfs_table_size(s->table), what);
+	if (r < 0)
+		return r;
+	p->plan->nodes[i].base = match_base(p->r, s->table);
+	return p->plan->nodes[i].base ? 0 : choose(p, i, &what->anchor, depth);
+}
+
 static int resolve(struct planner *p, const struct wfs_base *what, unsigned depth, uint32_t *index,
 		   uint64_t *cost)
 {
-	struct wfs_source *s;
 	int r;
 
 	*cost = 0;
 	for (uint32_t i = 0; i < p->plan->n_nodes; i++) {
 		if (wfs_digest_equal(&p->plan->nodes[i].id, &what->table)) {
 			*index = i;
-			return 0;
+			return known_node(p, i, what);
 		}
 	}
 	if (depth > WFS_CHAIN_MAX)
@@ -313,20 +351,8 @@ static int resolve(struct planner *p, const struct wfs_base *what, unsigned dept
 	r = add_node(p, &what->table, index);
 	if (r < 0)
 		return r;
-	p->plan->nodes[*index].held = find_held(p, &what->table);
-	if (p->plan->nodes[*index].held)
-		return 0;
-	r = get_source(p, &what->table, &s);
-	if (r < 0)
-		return r;
-	p->plan->nodes[*index].source = s;
-	if (wfs_table_size(s->table) != what->size)
-		return wfs_fail(p->err, -EBADMSG, "table %s is for a file of %" PRIu64 " bytes, not %" PRIu64,
-				wfs_hex(&what->table).s, wfs_table_size(s->table), what->size);
-	p->plan->nodes[*index].base = match_base(p->r, s->table);
-	if (p->plan->nodes[*index].base)
-		return 0;
-	r = choose(p, *index, &what->anchor, depth);
+	r = fill_node(p, *index, what, depth);
+	p->plan->nodes[*index].result = r;
 	*cost = p->plan->nodes[*index].cost;
 	return r;
 }
