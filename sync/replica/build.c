@@ -196,24 +196,29 @@ static int build_local(struct wfs_image *img, struct wfs_plan *plan, uint32_t b,
 
 /* ---- fetching what a range needs ---- */
 
-static int fetch_range(struct wfs_plan *plan, uint32_t node, uint64_t off, uint64_t len, bool demand,
-		       unsigned depth, struct wfs_err *err);
+struct fetch {
+	struct wfs_plan *plan;
+	bool demand;
+	uint64_t n_left;		/* blocks that may still be looked at */
+	struct wfs_err *err;
+};
+
+static int fetch_range(struct fetch *f, uint32_t node, uint64_t off, uint64_t len);
 
 /* Blocks of a held image that rotted since must be there again. */
-static int mend_held(struct wfs_image *held, uint64_t off, uint64_t len, bool demand, struct wfs_err *err)
+static int mend_held(struct fetch *f, struct wfs_image *held, uint64_t off, uint64_t len)
 {
 	int r = 0;
 
 	for (uint32_t b = (uint32_t)(off >> WFS_BLOCK_SHIFT); r == 0 && b <= (off + len - 1) >> WFS_BLOCK_SHIFT; b++)
 		if (!wfs_image_has(held, b))
-			r = wfs_build_block(held, b, true, demand, err);
+			r = wfs_build_block(held, b, true, f->demand, f->err);
 	return r;
 }
 
-static int fetch_bases(struct wfs_plan *plan, uint32_t node, uint64_t off, uint64_t end, bool demand,
-		       unsigned depth, struct wfs_err *err)
+static int fetch_bases(struct fetch *f, uint32_t node, uint64_t off, uint64_t end)
 {
-	const struct wfs_table *t = plan->nodes[node].source->table;
+	const struct wfs_table *t = f->plan->nodes[node].source->table;
 	uint32_t p = wfs_table_piece_at(t, off);
 	int r = 0;
 
@@ -223,27 +228,29 @@ static int fetch_bases(struct wfs_plan *plan, uint32_t node, uint64_t off, uint6
 		uint64_t len = WFS_MIN(stop, end) - off;
 
 		if (piece->base != WFS_NO_BASE)
-			r = fetch_range(plan, plan->nodes[node].bases[piece->base],
-					piece->base_off + (off - piece->off), len, demand, depth + 1, err);
+			r = fetch_range(f, f->plan->nodes[node].bases[piece->base],
+					piece->base_off + (off - piece->off), len);
 		off += len;
 	}
 	return r;
 }
 
-static int fetch_range(struct wfs_plan *plan, uint32_t node, uint64_t off, uint64_t len, bool demand,
-		       unsigned depth, struct wfs_err *err)
+static int fetch_range(struct fetch *f, uint32_t node, uint64_t off, uint64_t len)
 {
-	const struct wfs_node *n = &plan->nodes[node];
+	const struct wfs_node *n = &f->plan->nodes[node];
 	uint32_t first = UINT32_MAX, last = 0, b, end;
 	bool bases = false;
 	int r = 0;
 
 	if (len == 0 || n->base)
 		return 0;
-	if (n->held)
-		return mend_held(n->held, off, len, demand, err);
 	b = (uint32_t)(off >> WFS_BLOCK_SHIFT);
 	end = (uint32_t)((off + len - 1) >> WFS_BLOCK_SHIFT) + 1;
+	if (end - b > f->n_left)
+		return wfs_fail(f->err, -EBADMSG, "a block needs more than %u others", DECODES_MAX);
+	f->n_left -= end - b;
+	if (n->held)
+		return mend_held(f, n->held, off, len);
 	off = (uint64_t)b << WFS_BLOCK_SHIFT;
 	len = WFS_MIN((uint64_t)end << WFS_BLOCK_SHIFT, wfs_table_size(n->source->table)) - off;
 	for (; b < end; b++) {
@@ -256,23 +263,23 @@ static int fetch_range(struct wfs_plan *plan, uint32_t node, uint64_t off, uint6
 		bases |= wfs_codec_needs_base(ref.codec);
 	}
 	if (first != UINT32_MAX)
-		r = wfs_source_fetch(n->source, first, last, demand, err);
+		r = wfs_source_fetch(n->source, first, last, f->demand, f->err);
 	if (r == 0 && bases)
-		r = fetch_bases(plan, node, off, off + len, demand, depth, err);
+		r = fetch_bases(f, node, off, off + len);
 	return r;
 }
 
 static int prefetch(struct wfs_image *img, uint32_t b, uint32_t n, bool demand, struct wfs_err *err)
 {
-	struct wfs_plan *plan;
+	struct fetch f = { .demand = demand, .n_left = (uint64_t)n * DECODES_MAX, .err = err };
 	uint64_t off = (uint64_t)b << WFS_BLOCK_SHIFT;
 	int r;
 
-	r = wfs_plan_get(&plan, img, true, demand, err);
+	r = wfs_plan_get(&f.plan, img, true, demand, err);
 	if (r < 0)
 		return r;
-	r = fetch_range(plan, 0, off, WFS_MIN((uint64_t)n << WFS_BLOCK_SHIFT, img->size - off), demand, 0, err);
-	wfs_plan_put(img, plan);
+	r = fetch_range(&f, 0, off, WFS_MIN((uint64_t)n << WFS_BLOCK_SHIFT, img->size - off));
+	wfs_plan_put(img, f.plan);
 	return r;
 }
 
@@ -284,7 +291,7 @@ int wfs_build_prefetch(struct wfs_image *img, uint32_t b, uint32_t n, struct wfs
 int wfs_build_block(struct wfs_image *img, uint32_t b, bool net, bool demand, struct wfs_err *err)
 {
 	struct wfs_plan *plan;
-	int r;
+	int r, gone = 0;
 
 	r = wfs_image_open(img, err);
 	for (int i = 0; r == 0 && i < TRIES; i++) {
@@ -304,10 +311,13 @@ int wfs_build_block(struct wfs_image *img, uint32_t b, bool net, bool demand, st
 		if (r == -ESTALE || r == -ENOENT) {
 			/* A base went bad or an object is gone: look for another way. */
 			wfs_plan_drop(img, false);
+			gone = r;
 			r = 0;
 		}
 	}
-	if (r == 0)
-		r = net ? wfs_fail(err, -EIO, "what it is built from does not stay") : -EAGAIN;
+	if (r == 0 && net)		/* the message says what is gone */
+		r = gone == -ENOENT ? -EBADMSG : wfs_fail(err, -EIO, "what it is built from does not stay");
+	else if (r == 0)
+		r = -EAGAIN;
 	return r == -EAGAIN ? r : wfs_wrap(err, r, "build block %u of %s", b, img->label);
 }

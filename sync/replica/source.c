@@ -265,7 +265,9 @@ static int fetch_locked(struct wfs_source *s, uint32_t g, uint32_t last, bool de
 			s->state[i] = G_ABSENT;
 	pthread_cond_broadcast(&s->cond);
 	if (r == 0 && s->state[g] != G_LOCAL)
-		r = wfs_fail(err, -EBADMSG, "pack ended before group %u", g);
+		r = wfs_fail(err, -EBADMSG, "packs/%s ended before group %u of table %s",
+			     wfs_hex(&wfs_table_pack(s->table, wfs_table_group(s->table, g).pack)->id).s, g,
+			     wfs_hex(&s->id).s);
 	return r;
 }
 
