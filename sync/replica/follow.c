@@ -123,14 +123,19 @@ int wfs_follow_look(struct wfs_replica *r, struct wfs_commit *out, struct wfs_er
 			*err = hint_err;
 		return hint_ret;
 	}
-	from = hint_ret == 0 ? WFS_MAX(hint.sequence, r->highest.sequence) : r->highest.sequence;
-	if (r->highest.sequence && (hint_ret < 0 || hint.sequence <= r->highest.sequence)) {
+	from = r->highest.sequence;
+	ret = -ENOENT;
+	if (hint_ret == 0 && hint.sequence > from) {
+		ret = wfs_follow_commit(r, hint.sequence, out, err);
+		if (ret == -ENOENT)		/* it is but a hint: the commits tell */
+			hint_ret = wfs_fail(&hint_err, -EBADMSG, "latest names commits/%" PRIu64 ", which is not in the store",
+					    hint.sequence);
+		else
+			from = hint.sequence;
+	}
+	if (from && from == r->highest.sequence) {
 		ret = check_highest(r, err);
 		*out = r->highest;
-	} else if (from) {
-		ret = wfs_follow_commit(r, from, out, err);
-	} else {
-		ret = -ENOENT;
 	}
 	for (unsigned i = 0; i < LOOKAHEAD_MAX && (ret == 0 || (ret == -ENOENT && i == 0)); i++) {
 		int found = wfs_follow_commit(r, ++from, &next, err);
@@ -226,10 +231,11 @@ static int choose(struct wfs_replica *r, struct wfs_commit *pending, struct wfs_
 	return ret;
 }
 
-/* Finished, or bad in itself: then the newest is looked for, which may be a repaired one. */
+/* Finished, or bad in itself, or too large: then the newest is looked for, which may be a repaired
+ * one.  Only what is held up by the network or by memory is gone on with. */
 static bool is_over(int ret)
 {
-	return ret == 0 || ret == -EBADMSG || ret == -EPROTONOSUPPORT || ret == -ENOENT || ret == -ESTALE;
+	return ret != -ETIMEDOUT && ret != -ENETUNREACH && ret != -EAGAIN && ret != -ENOMEM;
 }
 
 static void note(struct wfs_replica *r, int ret, const struct wfs_commit *c, const struct wfs_err *err)
