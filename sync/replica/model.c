@@ -32,8 +32,8 @@ int wfs_object_get(struct wfs_replica *r, struct wfs_buf *out, const char *kind,
 	for (int i = 0; i < 3; i++) {
 		wfs_buf_free(&raw);
 		ret = wfs_store_get_buf(&raw, r->store, name, max, i > 0, &r->stop, err);
-		if (ret == -ENOENT)
-			return wfs_fail(err, ret, "%s is not in the store", name);
+		if (ret == -ENOENT)		/* somebody named it, so it should be there */
+			return wfs_fail(err, -EBADMSG, "%s is not in the store", name);
 		if (ret < 0)
 			return wfs_wrap(err, ret, "fetch %s", name);
 		wfs_sha256(&got, raw.data, raw.len);
@@ -60,8 +60,8 @@ static int small_file(struct wfs_model *m, const struct wfs_file *f, bool net, s
 		return 0;
 	ret = wfs_object_get(m->r, out, "packs", &f->sha256, WFS_SMALL_FILE_MAX, net, err);
 	if (ret == 0 && out->len != f->size) {
-		wfs_buf_free(out);
 		ret = wfs_fail(err, -EBADMSG, "content has %zu bytes, the version says %" PRIu64, out->len, f->size);
+		wfs_buf_free(out);
 	}
 	return ret == 0 || ret == -EAGAIN ? ret : wfs_wrap(err, ret, "%s", f->path);
 }
@@ -211,6 +211,8 @@ static int open_header(struct index_walk *w, size_t i, struct wfs_err *err)
 	wfs_safetensors_close(w->header);
 	w->header = NULL;
 	w->file = SIZE_MAX;
+	if (w->m->r->stop)		/* an index may go from shard to shard without end */
+		return wfs_fail(err, -ECANCELED, "stopping");
 	if (size < sizeof(prefix))
 		return wfs_fail(err, -EBADMSG, "shorter than 8 bytes");
 	r = wfs_model_read_wait(w->m, i, prefix, sizeof(prefix), 0, err);
