@@ -484,17 +484,16 @@ struct wfs_image *wfs_image_get(struct wfs_replica *r, const struct wfs_digest *
 	if (!img) {
 		img = image_new(r, id, size, label);
 		if (img) {
+			if (anchor)
+				img->anchor = *anchor;
 			img->next = r->images;
 			r->images = img;
 		}
 	}
 	if (img && img->size != size)
 		img = NULL;		/* one table, two sizes: the version object lies */
-	if (img) {
+	if (img)		/* a later version's other anchor is not this one's: it may be a lie */
 		img->refs++;
-		if (anchor && wfs_digest_is_zero(&img->anchor))
-			img->anchor = *anchor;
-	}
 	pthread_mutex_unlock(&r->lock);
 	return img;
 }
