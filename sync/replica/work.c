@@ -271,9 +271,13 @@ static void *net_main(void *arg)
 
 	while ((job = next_job(&r->work, &r->work.net, true))) {
 		struct wfs_err err = { "" };
+		struct wfs_model *m = wfs_model_get(job->model);
+		size_t file = job->file;
 
 		ret = r->store ? run(job, true, &err) : wfs_fail(&err, -ENOENT, "no store");
 		finish(r, job, ret, err.msg);
+		finish_image(m->images[file]);
+		wfs_model_put(m);
 		pthread_mutex_lock(&r->work.lock);
 		if (--r->work.n_net == 0)
 			pthread_cond_broadcast(&r->work.net_idle);
