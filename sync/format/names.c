@@ -21,9 +21,9 @@ static int check_bytes(const char *path, size_t len, struct wfs_err *err)
 
 		n = wfs_utf8_len(path + i, len - i);
 		if (n == 0)
-			return wfs_fail(err, -EBADMSG, "name \"%s\" is not UTF-8", path);
+			return wfs_fail(err, -EBADMSG, "name \"%.120s\" is not UTF-8", path);
 		if (c < 0x20 || c == 0x7f || c == '\\')
-			return wfs_fail(err, -EBADMSG, "name \"%s\" has the byte 0x%02x", path, c);
+			return wfs_fail(err, -EBADMSG, "name \"%.120s\" has the byte 0x%02x", path, c);
 	}
 	return 0;
 }
@@ -31,11 +31,11 @@ static int check_bytes(const char *path, size_t len, struct wfs_err *err)
 static int check_component(const char *path, const char *s, size_t len, struct wfs_err *err)
 {
 	if (len == 0)
-		return wfs_fail(err, -EBADMSG, "name \"%s\" has an empty component", path);
+		return wfs_fail(err, -EBADMSG, "name \"%.120s\" has an empty component", path);
 	if (len > WFS_NAME_LEN_MAX)
-		return wfs_fail(err, -EBADMSG, "name \"%s\" has a component of more than %u bytes", path, WFS_NAME_LEN_MAX);
+		return wfs_fail(err, -EBADMSG, "name \"%.120s\" has a component of more than %u bytes", path, WFS_NAME_LEN_MAX);
 	if (s[0] == '.' && (len == 1 || (len == 2 && s[1] == '.')))
-		return wfs_fail(err, -EBADMSG, "name \"%s\" has a component \"%.*s\"", path, (int)len, s);
+		return wfs_fail(err, -EBADMSG, "name \"%.120s\" has a component \"%.*s\"", path, (int)len, s);
 	return 0;
 }
 
@@ -52,7 +52,7 @@ int wfs_name_check(const char *path, struct wfs_err *err)
 		size_t n = strcspn(s, "/");
 
 		if (++depth > WFS_PATH_DEPTH_MAX)
-			return wfs_fail(err, -EBADMSG, "name \"%s\" has more than %u components", path, WFS_PATH_DEPTH_MAX);
+			return wfs_fail(err, -EBADMSG, "name \"%.120s\" has more than %u components", path, WFS_PATH_DEPTH_MAX);
 		r = check_component(path, s, n, err);
 		s += n;
 		if (*s == '\0')

@@ -334,7 +334,7 @@ static int file_event(struct version_parse *p, const struct wfs_json_event *ev, 
 		r = end_file(p, err);
 	else if (ev->depth == 3)
 		r = parse_member(file_members, ARRAY_SIZE(file_members), &p->file_has, f, ev->key[2], ev, err);
-	return r < 0 ? wfs_wrap(err, r, "file %zu (%s)", p->v.n_files, f->path ? f->path : "no path yet") : 0;
+	return r < 0 ? wfs_wrap(err, r, "file %zu (%.120s)", p->v.n_files, f->path ? f->path : "no path yet") : 0;
 }
 
 static int version_event(void *arg, const struct wfs_json_event *ev, struct wfs_err *err)
