@@ -66,6 +66,8 @@ int cmd_load_version(struct wfs_store *st, uint64_t sequence, struct wfs_commit 
 		     size_t *raw_len, struct wfs_err *err);
 /* The newest committed sequence; -ENOENT with a message when there is none. */
 int cmd_newest(struct wfs_store *st, uint64_t *out, struct wfs_err *err);
+/* The oldest one that is still there. */
+int cmd_oldest(struct wfs_store *st, uint64_t newest, uint64_t *out, struct wfs_err *err);
 /* An object by digest, its SHA-256 compared. */
 int cmd_get_object(struct wfs_buf *out, struct wfs_store *st, const char *kind, const struct wfs_digest *id,
 		   size_t max, struct wfs_err *err);

@@ -75,7 +75,7 @@ int cmd_log(int argc, char **argv)
 {
 	struct cmd_store s = { NULL, NULL, NULL };
 	struct wfs_err err = { "" };
-	uint64_t newest;
+	uint64_t newest, n = 1;
 	bool json = false;
 	int c, r;
 
@@ -94,11 +94,10 @@ int cmd_log(int argc, char **argv)
 	if (r < 0)
 		return r == -EINVAL ? cmd_usage("%s", err.msg) : cmd_fail(r, &err);
 	r = cmd_newest(s.st, &newest, &err);
-	for (uint64_t n = 1; r == 0 && n <= newest; n++) {
+	if (r == 0)
+		r = cmd_oldest(s.st, newest, &n, &err);
+	for (; r == 0 && n <= newest; n++)
 		r = cmd_interrupted ? -ECANCELED : print_version(s.st, n, json, &err);
-		if (r == -ENOENT && n < newest)
-			r = 0;		/* collected: the log begins later */
-	}
 	wfs_store_close(s.st);
 	return r < 0 ? cmd_fail(r, &err) : 0;
 }

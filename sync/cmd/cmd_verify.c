@@ -334,7 +334,7 @@ static int verify_top(struct verify *v)
 
 static int verify_all(struct verify *v, uint64_t only, struct cmd_progress *p, uint64_t *n)
 {
-	uint64_t newest, seen = 0;
+	uint64_t newest, first = only, seen = 0;
 	int r;
 
 	r = verify_top(v);
@@ -344,12 +344,10 @@ static int verify_all(struct verify *v, uint64_t only, struct cmd_progress *p, u
 	}
 	if (r == 0)
 		r = cmd_newest(v->st, &newest, &v->err);
-	for (uint64_t s = only ? only : 1; r == 0 && s <= (only ? only : newest); s++) {
+	if (r == 0 && !only)
+		r = cmd_oldest(v->st, newest, &first, &v->err);
+	for (uint64_t s = first; r == 0 && s <= (only ? only : newest); s++) {
 		r = verify_version(v, s, p, newest);
-		if (r == -ENOENT && !only && !seen) {
-			r = 0;		/* collected: the versions begin later */
-			continue;
-		}
 		seen++;
 		if (r < 0 && r != -ECANCELED && !only) {
 			complain(v, s, "");

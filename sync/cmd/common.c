@@ -144,10 +144,14 @@ int cmd_newest(struct wfs_store *st, uint64_t *out, struct wfs_err *err)
 	int r;
 
 	r = get_commit(st, "latest", &c, err);
-	if (r == 0)
+	if (r == 0) {
 		n = c.sequence;
-	else if (r != -ENOENT && r != -EBADMSG)
+		wfs_commit_name(name, n);
+		if (get_commit(st, name, &c, NULL) == -ENOENT)
+			n = 0;			/* it was but a hint */
+	} else if (r != -ENOENT && r != -EBADMSG) {
 		return r;
+	}
 	for (unsigned i = 0; i < LOOKAHEAD_MAX; i++) {
 		wfs_commit_name(name, n + 1);
 		r = get_commit(st, name, &c, err);
@@ -159,6 +163,33 @@ int cmd_newest(struct wfs_store *st, uint64_t *out, struct wfs_err *err)
 	}
 	*out = n;
 	return n ? 0 : wfs_fail(err, -ENOENT, "nothing is published in %s yet", wfs_store_url(st));
+}
+
+/* Commits are collected from the old end, so the first one left is found by halving; whatever a hostile
+ * store has between, that ends soon. */
+int cmd_oldest(struct wfs_store *st, uint64_t newest, uint64_t *out, struct wfs_err *err)
+{
+	uint64_t low = 1, high = newest;
+	char name[WFS_OBJECT_NAME];
+	struct wfs_commit c;
+
+	while (low < high) {
+		uint64_t mid = low + (high - low) / 2;
+		int r;
+
+		wfs_commit_name(name, mid);
+		r = get_commit(st, name, &c, err);
+		if (r < 0 && r != -ENOENT && r != -EBADMSG && r != -EPROTONOSUPPORT)
+			return r;
+		if (r == -ENOENT)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	if (err)
+		err->msg[0] = '\0';
+	*out = low;
+	return 0;
 }
 
 int cmd_get_object(struct wfs_buf *out, struct wfs_store *st, const char *kind, const struct wfs_digest *id,
