@@ -44,6 +44,7 @@ struct wfs_replica_opts {
 	unsigned read_timeout_ms;	/* a reader waits so long without any progress, then EIO */
 	unsigned scrub_ms;		/* time between scrubs of the cache; 0: never */
 	unsigned workers;		/* build threads; 0: one a core */
+	const atomic_bool *cancel;	/* becomes true: everything ends with -ECANCELED; may be NULL */
 };
 
 struct wfs_replica;

@@ -63,7 +63,7 @@ static int set_paths(struct pull *p, const char *dir, struct wfs_err *err)
 
 static int build(struct pull *p, uint64_t version, bool quiet, struct wfs_err *err)
 {
-	struct wfs_replica_opts o = { .cache = p->work, .lazy = true, .accept_run = true };
+	struct wfs_replica_opts o = { .cache = p->work, .lazy = true, .accept_run = true, .cancel = &cmd_interrupted };
 	struct cmd_progress progress;
 	int r = 0;
 

@@ -79,6 +79,7 @@ static int open_replica(struct publish *p, struct wfs_err *err)
 	WFS_AUTO(wfs_free_ptr) char *cache = p->o->cache ? strdup(p->o->cache) : default_cache(&p->run);
 	struct wfs_replica_opts o = {
 		.cache = cache, .workers = p->o->workers, .lazy = true, .accept_run = true,
+		.cancel = p->progress ? p->progress->cancel : NULL,
 	};
 	int r = cache ? 0 : wfs_fail(err, -ENOMEM, "out of memory");
 

@@ -285,8 +285,8 @@ struct wfs_replica {
 	uint64_t task_done, task_total;		/* bytes */
 
 	struct wfs_work work;
-	pthread_t follow_thread, scrub_thread;
-	bool follow_started, scrub_started;
+	pthread_t follow_thread, scrub_thread, cancel_thread;
+	bool follow_started, scrub_started, cancel_started;
 	atomic_bool stop;
 
 	/* counters for status */

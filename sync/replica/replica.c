@@ -252,11 +252,25 @@ static void *scrub_main(void *arg)
 	return NULL;
 }
 
+/* Our own flag is the one that every wait looks at; this carries the caller's over. */
+static void *cancel_main(void *arg)
+{
+	struct wfs_replica *r = arg;
+
+	while (!wfs_replica_nap(r, 50))
+		if (*r->o.cancel)
+			r->stop = true;
+	wfs_store_wake(r->store);
+	return NULL;
+}
+
 int wfs_replica_start(struct wfs_replica *r, bool follow, struct wfs_err *err)
 {
 	int ret;
 
 	ret = wfs_work_start(r, err);
+	if (ret == 0 && r->o.cancel)
+		r->cancel_started = pthread_create(&r->cancel_thread, NULL, cancel_main, r) == 0;
 	if (ret < 0 || !follow)
 		return ret;
 	r->follow_started = pthread_create(&r->follow_thread, NULL, wfs_follow_main, r) == 0;
@@ -274,7 +288,9 @@ void wfs_replica_stop(struct wfs_replica *r)
 		pthread_join(r->follow_thread, NULL);
 	if (r->scrub_started)
 		pthread_join(r->scrub_thread, NULL);
-	r->follow_started = r->scrub_started = false;
+	if (r->cancel_started)
+		pthread_join(r->cancel_thread, NULL);
+	r->follow_started = r->scrub_started = r->cancel_started = false;
 	wfs_work_stop(r);
 }
 
