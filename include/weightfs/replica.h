@@ -21,6 +21,7 @@
 #include "weightfs/buf.h"
 #include "weightfs/config.h"
 #include "weightfs/err.h"
+#include "weightfs/safetensors.h"
 #include "weightfs/store.h"
 #include "weightfs/version.h"
 
@@ -106,6 +107,9 @@ bool wfs_want_cancel(struct wfs_replica *r, struct wfs_want *w);
 
 /* Both of the above: waits as long as it takes (read_timeout without progress: -ETIMEDOUT). */
 int wfs_model_read_wait(struct wfs_model *m, size_t i, void *buf, size_t len, uint64_t off, struct wfs_err *err);
+
+/* The header of shard i.  Waits. The caller closes it. */
+int wfs_model_header(struct wfs_model *m, size_t i, struct wfs_safetensors **out, struct wfs_err *err);
 
 struct wfs_file_status {
 	uint64_t size;

@@ -17,25 +17,10 @@
 
 int wfs_parent_header(struct wfs_parent *p, size_t i, struct wfs_safetensors **out, struct wfs_err *err)
 {
-	uint64_t size = p->v->files[i].size, len;
-	WFS_AUTO(wfs_free_ptr) uint8_t *head = NULL;
-	uint8_t prefix[8];
-	int r;
+	int r = 0;
 
-	*out = p->headers[i];
-	if (*out || !wfs_name_is_shard(p->v->files[i].path) || size < sizeof(prefix))
-		return 0;
-	r = wfs_model_read_wait(p->model, i, prefix, sizeof(prefix), 0, err);
-	if (r == 0)
-		r = wfs_safetensors_header_len(&len, prefix, size, err);
-	if (r < 0)
-		return r;
-	head = malloc(len);
-	if (!head)
-		return wfs_fail(err, -ENOMEM, "out of memory");
-	r = wfs_model_read_wait(p->model, i, head, len, 0, err);
-	if (r == 0)
-		r = wfs_safetensors_open(&p->headers[i], head, len, size, err);
+	if (!p->headers[i] && wfs_name_is_shard(p->v->files[i].path))
+		r = wfs_model_header(p->model, i, &p->headers[i], err);
 	*out = p->headers[i];
 	return r < 0 ? wfs_wrap(err, r, "last version's %s", p->v->files[i].path) : 0;
 }

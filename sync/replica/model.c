@@ -201,21 +201,18 @@ struct index_walk {
 	struct wfs_safetensors *header;
 };
 
-static int open_header(struct index_walk *w, size_t i, struct wfs_err *err)
+int wfs_model_header(struct wfs_model *m, size_t i, struct wfs_safetensors **out, struct wfs_err *err)
 {
 	WFS_AUTO(wfs_free_ptr) uint8_t *head = NULL;
-	uint64_t size = w->m->v.files[i].size, len;
+	uint64_t size = m->v.files[i].size, len;
 	uint8_t prefix[8];
 	int r;
 
-	wfs_safetensors_close(w->header);
-	w->header = NULL;
-	w->file = SIZE_MAX;
-	if (w->m->r->stop)		/* an index may go from shard to shard without end */
+	if (m->r->stop)		/* an index may go from shard to shard without end */
 		return wfs_fail(err, -ECANCELED, "stopping");
 	if (size < sizeof(prefix))
-		return wfs_fail(err, -EBADMSG, "shorter than 8 bytes");
-	r = wfs_model_read_wait(w->m, i, prefix, sizeof(prefix), 0, err);
+		return wfs_fail(err, -EBADMSG, "%s is shorter than 8 bytes", m->v.files[i].path);
+	r = wfs_model_read_wait(m, i, prefix, sizeof(prefix), 0, err);
 	if (r == 0)
 		r = wfs_safetensors_header_len(&len, prefix, size, err);
 	if (r < 0)
@@ -223,9 +220,18 @@ static int open_header(struct index_walk *w, size_t i, struct wfs_err *err)
 	head = malloc(len);
 	if (!head)
 		return wfs_fail(err, -ENOMEM, "out of memory");
-	r = wfs_model_read_wait(w->m, i, head, len, 0, err);
-	if (r == 0)
-		r = wfs_safetensors_open(&w->header, head, len, size, err);
+	r = wfs_model_read_wait(m, i, head, len, 0, err);
+	return r < 0 ? r : wfs_safetensors_open(out, head, len, size, err);
+}
+
+static int open_header(struct index_walk *w, size_t i, struct wfs_err *err)
+{
+	int r;
+
+	wfs_safetensors_close(w->header);
+	w->header = NULL;
+	w->file = SIZE_MAX;
+	r = wfs_model_header(w->m, i, &w->header, err);
 	if (r == 0)
 		w->file = i;
 	return r;
