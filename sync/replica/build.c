@@ -16,9 +16,10 @@
 
 #define DECODES_MAX	16384	/* blocks decoded for one: bounds what a hostile table can cost */
 #define TRIES		3
+#define IDLE_MAX	4u
 
 /* One build.  A base range may cut blocks; the last such block of a node is kept in part[], since
- * the next range needs it again. */
+ * the next range needs it again.  Only the few last used are: a block may touch any number of bases. */
 struct build {
 	struct wfs_replica *r;
 	struct wfs_plan *plan;
@@ -26,16 +27,60 @@ struct build {
 		uint8_t *buf;
 		uint32_t block;
 	} *part;
-	unsigned n_decodes;
+	uint32_t idle[IDLE_MAX];	/* nodes whose part is kept, the oldest first */
+	unsigned n_idle, n_decodes, depth;
 	struct wfs_err *err;
 };
 
 static int node_block(struct build *c, uint32_t node, uint32_t b, uint8_t *dst);
 
+/* Take the node's part from the kept ones: it is about to be used. */
+static void part_take(struct build *c, uint32_t node)
+{
+	unsigned i;
+
+	for (i = 0; i < c->n_idle && c->idle[i] != node; i++)
+		;
+	if (i == c->n_idle)
+		return;
+	c->n_idle--;
+	memmove(c->idle + i, c->idle + i + 1, (c->n_idle - i) * sizeof(*c->idle));
+}
+
+static void part_keep(struct build *c, uint32_t node)
+{
+	if (c->n_idle == IDLE_MAX) {
+		struct part *oldest = &c->part[c->idle[0]];
+
+		part_take(c, c->idle[0]);
+		free(oldest->buf);
+		oldest->buf = NULL;
+		oldest->block = UINT32_MAX;
+	}
+	c->idle[c->n_idle++] = node;
+}
+
+/* The part [in, in+take) of block b of node. */
+static int node_part(struct build *c, uint32_t node, uint32_t b, uint32_t in, uint32_t take, uint8_t *dst)
+{
+	struct part *part = &c->part[node];
+	int r = 0;
+
+	part_take(c, node);
+	if (!part->buf && !(part->buf = malloc(WFS_BLOCK_SIZE)))
+		return wfs_fail(c->err, -ENOMEM, "out of memory");
+	if (part->block != b)
+		r = node_block(c, node, b, part->buf);
+	part->block = r == 0 ? b : UINT32_MAX;
+	if (r == 0)
+		memcpy(dst, part->buf + in, take);
+	part_keep(c, node);
+	return r;
+}
+
 static int node_range(struct build *c, uint32_t node, uint64_t off, uint64_t len, uint8_t *dst)
 {
 	const struct wfs_node *n = &c->plan->nodes[node];
-	struct part *part = &c->part[node];
 	int r = 0;
 
 	if (n->held)
@@ -45,17 +90,10 @@ static int node_range(struct build *c, uint32_t node, uint64_t off, uint64_t len
 		uint32_t block_len = wfs_table_block_len(n->source->table, b);
 		uint64_t take = WFS_MIN(len, (uint64_t)block_len - in);
 
-		if (take == block_len) {
+		if (take == block_len)
 			r = node_block(c, node, b, dst);
-		} else {
-			if (!part->buf && !(part->buf = malloc(WFS_BLOCK_SIZE)))
-				return wfs_fail(c->err, -ENOMEM, "out of memory");
-			if (part->block != b)
-				r = node_block(c, node, b, part->buf);
-			part->block = r == 0 ? b : UINT32_MAX;
-			if (r == 0)
-				memcpy(dst, part->buf + in, take);
-		}
+		else
+			r = node_part(c, node, b, in, (uint32_t)take, dst);
 		dst += take;
 		off += take;
 		len -= take;
@@ -135,9 +173,13 @@ static int node_block(struct build *c, uint32_t node, uint32_t b, uint8_t *dst)
 		return from_base(c, n, b, dst);
 	if (++c->n_decodes > DECODES_MAX)
 		return wfs_fail(c->err, -EBADMSG, "block needs more than %u others", DECODES_MAX);
+	if (c->depth > WFS_CHAIN_MAX)	/* a plan's longest way may be longer than the one it was found on */
+		return wfs_fail(c->err, -EBADMSG, "more than %u deltas one on another", WFS_CHAIN_MAX);
 	ref = wfs_table_block(n->source->table, b);
+	c->depth++;
 	if (wfs_codec_needs_base(ref.codec))
 		r = fill_base(c, node, b, dst);
+	c->depth--;
 	if (r == 0)
 		r = decode(c, n->source, b, &ref, dst);
 	if (r < 0)
@@ -200,6 +242,7 @@ struct fetch {
 	struct wfs_plan *plan;
 	bool demand;
 	uint64_t n_left;		/* blocks that may still be looked at */
+	unsigned depth;
 	struct wfs_err *err;
 };
 
@@ -264,8 +307,12 @@ static int fetch_range(struct fetch *f, uint32_t node, uint64_t off, uint64_t le
 	}
 	if (first != UINT32_MAX)
 		r = wfs_source_fetch(n->source, first, last, f->demand, f->err);
+	if (r == 0 && bases && f->depth > WFS_CHAIN_MAX)
+		return wfs_fail(f->err, -EBADMSG, "more than %u deltas one on another", WFS_CHAIN_MAX);
+	f->depth++;
 	if (r == 0 && bases)
 		r = fetch_bases(f, node, off, off + len);
+	f->depth--;
 	return r;
 }
 
