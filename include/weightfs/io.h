@@ -22,6 +22,10 @@ int wfs_write(int fd, const void *buf, size_t len, struct wfs_err *err);
  * Symlinks in the last component are not followed (-ELOOP). */
 int wfs_read_file(struct wfs_buf *out, int dir, const char *path, size_t max, struct wfs_err *err);
 
+/* Temporaries begin so, wherever they are made; those of a killed process are for their directory's
+ * owner to remove. */
+#define WFS_TEMP_PREFIX ".wfs-"
+
 /* Replace path atomically and durably: temporary beside it, fsync, rename, fsync of the
  * directory.  path may have directory components below dir.  A failure leaves the old file. */
 int wfs_write_file(int dir, const char *path, const void *data, size_t len, unsigned mode,

@@ -155,7 +155,7 @@ static int make_temp(int *fd_out, char name[TEMP_NAME_MAX], int dir, const char 
 
 		if (r < 0)
 			return wfs_fail(err, r, "no random bytes for a temporary name");
-		n = snprintf(name, TEMP_NAME_MAX, "%s%s.wfs-%016" PRIx64 ".tmp", sub, *sub ? "/" : "", id);
+		n = snprintf(name, TEMP_NAME_MAX, "%s%s" WFS_TEMP_PREFIX "%016" PRIx64 ".tmp", sub, *sub ? "/" : "", id);
 		if (n >= TEMP_NAME_MAX)
 			return wfs_fail(err, -ENAMETOOLONG, "%s: too long a name for temporary files", sub);
 		*fd_out = openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);

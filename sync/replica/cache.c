@@ -49,18 +49,17 @@ static int lock_cache(struct wfs_cache *c, struct wfs_err *err)
 	return 0;
 }
 
-/* Temporaries of a killed process: whatever is not named by a digest. */
-static void tidy(struct wfs_cache *c)
+/* Temporaries of a killed process, where wfs_write_file makes them. */
+static void tidy(struct wfs_cache *c, const char *sub)
 {
-	struct wfs_digest d;
 	struct dirent *e;
 	DIR *dir;
 	int fd;
 
-	fd = openat(c->dir, "objects", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	fd = openat(c->dir, sub, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	dir = fd < 0 ? NULL : fdopendir(fd);
 	while (dir && (e = readdir(dir)))
-		if (wfs_digest_parse(&d, e->d_name, strlen(e->d_name)) < 0)
+		if (strncmp(e->d_name, WFS_TEMP_PREFIX, strlen(WFS_TEMP_PREFIX)) == 0)
 			unlinkat(dirfd(dir), e->d_name, 0);
 	if (dir)
 		closedir(dir);
@@ -87,8 +86,11 @@ int wfs_cache_open(struct wfs_cache *c, const char *path, struct wfs_err *err)
 	r = wfs_remove_tree(c->dir, "tmp", err);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(subs); i++)
 		r = wfs_mkdirs(c->dir, subs[i], 0700, err);
-	if (r == 0)
-		tidy(c);
+	if (r == 0) {
+		tidy(c, ".");
+		tidy(c, "versions");
+		tidy(c, "objects");
+	}
 	return r < 0 ? wfs_wrap(err, r, "cache %s", path) : 0;
 }
 
