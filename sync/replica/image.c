@@ -184,16 +184,25 @@ out:
 	return r < 0 ? wfs_wrap(err, r, "image of %s", img->label) : 0;
 }
 
-bool wfs_image_probe(struct wfs_image *img)
+/* The state that the map of an image not opened claims. */
+static int probe_map(struct wfs_image *img)
 {
 	WFS_AUTO(wfs_close_fd) int fd = -1;
 	char name[WFS_OBJECT_NAME];
 
-	if (img->opened)
-		return img->complete;
 	image_path(img, "map", name);
 	fd = openat(img->r->cache.dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	return fd >= 0 && read_header(img, fd) > MAP_BUILDING;
+	return fd >= 0 ? read_header(img, fd) : -1;
+}
+
+bool wfs_image_probe(struct wfs_image *img)
+{
+	return img->opened ? img->complete : probe_map(img) > MAP_BUILDING;
+}
+
+bool wfs_image_synced(struct wfs_image *img)
+{
+	return img->opened ? img->durable : probe_map(img) == MAP_DURABLE;
 }
 
 bool wfs_image_has(struct wfs_image *img, uint32_t b)

@@ -108,6 +108,8 @@ void wfs_image_put(struct wfs_image *img);
 int wfs_image_open(struct wfs_image *img, struct wfs_err *err);
 /* Complete on disk?  Looks without creating anything. */
 bool wfs_image_probe(struct wfs_image *img);
+/* And known to be so after a loss of power. */
+bool wfs_image_synced(struct wfs_image *img);
 uint32_t wfs_image_block_len(const struct wfs_image *img, uint32_t b);
 bool wfs_image_has(struct wfs_image *img, uint32_t b);		/* PRESENT */
 
@@ -200,7 +202,7 @@ struct wfs_model {
 	struct wfs_image **images;	/* per file; NULL: whole */
 	unsigned refs;			/* replica->lock */
 	bool shown;			/* replica->lock */
-	atomic_bool complete;
+	atomic_bool complete, synced;
 	struct wfs_model *next;		/* replica->models, ascending */
 };
 
@@ -209,6 +211,8 @@ int wfs_model_fetch(struct wfs_model **out, struct wfs_replica *r, const struct 
 		    bool net, struct wfs_err *err);
 /* All images complete on disk? Remembers a yes. */
 bool wfs_model_probe(struct wfs_model *m);
+/* And synced? A builder killed between the two leaves the second to us.  Remembers a yes. */
+bool wfs_model_synced(struct wfs_model *m);
 /* Once complete: every index file against the real headers. */
 int wfs_model_check(struct wfs_model *m, struct wfs_err *err);
 /* A small object: from the cache, else (net) from the store, checked and kept; else -EAGAIN. */
@@ -268,6 +272,7 @@ struct wfs_replica {
 	struct wfs_cache cache;
 	struct wfs_run run;			/* "" until known */
 	bool run_checked;			/* the store was asked in this life */
+	bool swept;				/* the cache was, in this life; of the follow thread */
 
 	pthread_mutex_t lock;
 	struct wfs_model *models;		/* all that exist, newest first */

@@ -192,6 +192,15 @@ bool wfs_model_probe(struct wfs_model *m)
 	return true;
 }
 
+bool wfs_model_synced(struct wfs_model *m)
+{
+	for (size_t i = 0; !m->synced && i < m->v.n_files; i++)
+		if (m->images[i] && !wfs_image_synced(m->images[i]))
+			return false;
+	m->synced = true;
+	return true;
+}
+
 /* ---- index files against the shards' real headers ---- */
 
 struct index_walk {
@@ -359,7 +368,7 @@ void wfs_model_file_status(struct wfs_model *m, size_t i, struct wfs_file_status
 	}
 	out->n_blocks = img->n_blocks;
 	out->complete = wfs_image_probe(img);
-	out->durable = out->complete && (!img->opened || img->durable);
+	out->durable = out->complete && wfs_image_synced(img);
 	out->n_built = out->complete ? img->n_blocks : img->opened ? img->n_built : 0;
 }
 

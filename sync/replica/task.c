@@ -100,9 +100,10 @@ static int do_window(struct task *t, struct wfs_image *img, uint32_t b, uint32_t
 		r = wfs_build_prefetch(img, b, n, err);
 	} else if (r == 0 && !img->complete) {
 		r = build_window(img, b, n, err);
-		if (r == 0 && img->n_built == img->n_blocks)
-			r = wfs_image_finish(img, err);
 	}
+	/* Also what was complete when we came: who built it may have been killed before it was synced. */
+	if (r == 0 && t->build && img->n_built == img->n_blocks)
+		r = wfs_image_finish(img, err);
 	if (r == 0 && img->complete)
 		wfs_plan_drop(img, true);
 	if (r == 0)
