@@ -199,10 +199,11 @@ static int advance(struct wfs_replica *r, const struct wfs_commit *c, struct wfs
 		return ret;
 	if (show_early(r))
 		ret = wfs_replica_show(r, m, c, err);
-	if (ret == 0 && !r->o.lazy && !(m->shown && wfs_model_probe(m)))
+	if (ret == 0 && !r->o.lazy && !(m->shown && wfs_model_probe(m) && wfs_model_synced(m)))
 		ret = build(r, m, c, err);
-	else if (ret == 0 && r->o.lazy)
-		ret = wfs_evict(r, NULL, err);
+	else if (ret == 0 && (r->o.lazy || !r->swept))
+		ret = wfs_evict(r, NULL, err);	/* once too for who was killed at it */
+	r->swept |= ret == 0;
 	wfs_model_put(m);
 	return ret;
 }
