@@ -407,6 +407,8 @@ pull_killed()			# OLD WANTED
 		elif [ -e "$D" ]; then
 			same_tree 3 "$D"
 		fi
+		# Delivered files are their owner's: what he writes to them must not come back as version 3.
+		[ ! -e "$D" ] || printf x | dd of="$D/model-00002-of-00003.safetensors" bs=1 seek=1500000 conv=notrunc status=none
 		quietly "${command[@]}"
 		same_tree 3 "$D"
 		[ ! -e "$TMPDIR/.pulled.weightsync" ]

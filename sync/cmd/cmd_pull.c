@@ -6,6 +6,7 @@
  * uses, with the existing directory as base.  Interrupted, the next pull goes on there.  At the
  * end the new directory takes the target's name in one exchange.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -61,6 +62,34 @@ static int set_paths(struct pull *p, const char *dir, struct wfs_err *err)
 	return 0;
 }
 
+/* A pull that was killed behind the swap left images that are the files of DIR too, and whoever owns DIR
+ * may have written to them: neither trusted nor written by us.  Called with the cache locked. */
+static int disown_delivered(struct pull *p, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_free_ptr) char *images = NULL;
+	struct dirent *e;
+	char data[300];
+	struct stat st;
+	DIR *d;
+	int r;
+
+	r = wfs_remove_tree(AT_FDCWD, p->fresh, err);	/* its links do not count: nobody saw them */
+	if (r < 0)
+		return r;
+	if (asprintf(&images, "%s/images", p->work) < 0)
+		return wfs_fail(err, -ENOMEM, "out of memory");
+	d = opendir(images);
+	if (!d)
+		return wfs_fail_sys(err, "read %s", images);
+	while (r == 0 && (e = readdir(d))) {
+		snprintf(data, sizeof(data), "%s/data", e->d_name);
+		if (e->d_name[0] != '.' && fstatat(dirfd(d), data, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_nlink > 1)
+			r = wfs_remove_tree(dirfd(d), e->d_name, err);
+	}
+	closedir(d);
+	return r;
+}
+
 static int build(struct pull *p, uint64_t version, bool quiet, struct wfs_err *err)
 {
 	struct wfs_replica_opts o = { .cache = p->work, .lazy = true, .accept_run = true, .cancel = &cmd_interrupted };
@@ -71,6 +100,8 @@ static int build(struct pull *p, uint64_t version, bool quiet, struct wfs_err *e
 		r = wfs_strings_add(&o.base, p->target);
 	if (r == 0)
 		r = wfs_replica_open(&p->r, p->st, &o, err);
+	if (r == 0)
+		r = disown_delivered(p, err);
 	if (r == 0)
 		r = wfs_replica_start(p->r, false, err);
 	if (r == 0 && !version) {
