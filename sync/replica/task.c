@@ -64,7 +64,7 @@ static bool take_window(struct task *t, struct wfs_image **img, uint32_t *b, uin
 
 static int build_window(struct wfs_image *img, uint32_t b, uint32_t n, struct wfs_err *err)
 {
-	uint32_t far = 0;
+	uint32_t first = UINT32_MAX, last = 0;	/* of what is not local */
 	int r;
 
 	for (uint32_t i = b; i < b + n; i++) {
@@ -73,15 +73,18 @@ static int build_window(struct wfs_image *img, uint32_t b, uint32_t n, struct wf
 		r = wfs_build_block(img, i, false, false, err);
 		if (r < 0 && r != -EAGAIN)
 			return r;
-		far += r == -EAGAIN;
+		if (r == -EAGAIN) {
+			first = WFS_MIN(first, i);
+			last = i;
+		}
 	}
-	if (!far)
+	if (first == UINT32_MAX)
 		return 0;
 	wfs_work_yield(img->r);
-	r = wfs_build_prefetch(img, b, n, err);
+	r = wfs_build_prefetch(img, first, last - first + 1, err);
 	if (r < 0 && r != -ENOENT)	/* an object that is gone: the block looks for another way */
 		return r;
-	for (uint32_t i = b; i < b + n; i++) {
+	for (uint32_t i = first; i <= last; i++) {
 		r = wfs_build_block(img, i, true, false, err);
 		if (r < 0)
 			return r;
