@@ -274,7 +274,8 @@ static void on_shown(void *arg, uint64_t sequence, bool shown)
 {
 	struct mnt *m = arg;
 
-	log_info("version %" PRIu64 " %s", sequence, shown ? "is shown" : "has left");
+	if (!shown)		/* the replica says what is shown, and how */
+		log_info("version %" PRIu64 " has left", sequence);
 	if (shown)
 		control_shown(m->control);
 	else
