@@ -191,6 +191,7 @@ make_stores >/dev/null || exit 1
 make_cache || exit 1
 while IFS= read -r line; do
 	name=${line%%	*}
+	# shellcheck disable=SC2254 # a pattern is meant
 	case $name in ${WFS_CASE:-*}) run hostile "$name" ;; esac
 done < <(python3 "$MANGLE" list)
 finish
