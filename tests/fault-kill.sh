@@ -316,7 +316,8 @@ test_power_loss()
 
 newest_in_store() { weightsync log "$S" --json | jq -s 'map(.sequence) | max // 0'; }
 
-# points CALLS WANTED COMMAND...: "CALL N" for so many calls, of all that the command makes
+# points CALLS WANTED COMMAND...: "CALL N" for so many calls, of all that the command makes, and every
+# link: that is how a commit is created
 points()
 {
 	local calls=$1 wanted=$2
@@ -325,8 +326,8 @@ points()
 	traced "$calls" 65535 -- "$@"
 	awk '$2 !~ /^[<+-]/ { split($2, call, "("); n = ++count[$1, call[1]]; if (n > most[call[1]]) most[call[1]] = n }
 		END { for (c in most) for (i = 1; i <= most[c]; i++) print c, i }' "$TRACE" |
-		sort -k2n -k1 | awk -v want="$wanted" '{ line[NR] = $0 }
-		END { if (want > NR) want = NR; for (i = 0; i < want; i++) print line[int(i * NR / want) + 1] }'
+		sort -k2n -k1 | awk -v want="$wanted" '$1 == "linkat" { print; next } { line[++n] = $0 }
+		END { if (want > n) want = n; for (i = 0; i < want; i++) print line[int(i * n / want) + 1] }'
 }
 
 # kill_at CALL N COMMAND...
@@ -387,6 +388,7 @@ test_publish_killed()
 	publish_killed 2 64
 	publish_killed 0 12
 	echo "# publish: $(kills publish2) kills of a third version, $(kills publish0) of a first"
+	grep -q '^publish2 .* linkat(.*"tmp/' "$KILLS"
 	[ "$(kills publish2)" -ge 50 ] && [ "$(kills publish)" -ge 60 ]
 }
 
