@@ -25,7 +25,7 @@ shape()
 	PY
 }
 
-publish() { weightsync publish "$D" "$S" --cache "$TMPDIR/pc" --quiet --json "$@"; }
+publish() { weightsync publish "$D" "$S" --cache "$TMPDIR/pc" --quiet --json; }
 fresh() { rm -rf "$S" "$D" "$TMPDIR/pc"; mkdir -p "$D"; }
 # Publish, pull, compare; the last result stays in $TMPDIR/result.
 round_trip()
