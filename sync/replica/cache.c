@@ -153,7 +153,7 @@ int wfs_cache_get(struct wfs_cache *c, struct wfs_buf *out, const struct wfs_dig
 
 	wfs_object_name(name, "objects", id);
 	r = wfs_read_file(&raw, c->dir, name, max, err);
-	if (r == -EFBIG || r == -ELOOP)
+	if (r == -EFBIG || r == -ELOOP || r == -EISDIR || r == -EINVAL || r == -ENXIO)
 		goto rotten;
 	if (r < 0)
 		return r;
@@ -163,7 +163,9 @@ int wfs_cache_get(struct wfs_cache *c, struct wfs_buf *out, const struct wfs_dig
 	*out = wfs_buf_take(&raw);
 	return 0;
 rotten:
-	unlinkat(c->dir, name, 0);
+	wfs_remove_tree(c->dir, name, NULL);	/* whatever it is: a directory, too */
+	if (err)
+		err->msg[0] = '\0';
 	return -ENOENT;
 }
 

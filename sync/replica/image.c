@@ -24,6 +24,7 @@
 #include "replica/internal.h"
 #include "weightfs/base.h"
 #include "weightfs/io.h"
+#include "weightfs/log.h"
 
 #define MAP_HEADER	4096u
 #define MAP_MAGIC	"WFSMAP01"
@@ -101,24 +102,38 @@ static uint64_t zero_chunk_hash(void)
 	return wfs_xxh3(zeros, sizeof(zeros));
 }
 
+/* What stands where a file of ours belongs and is none, a link, a fifo or a directory, is taken away. */
+static int open_own(const struct wfs_image *img, const char *file, struct wfs_err *err)
+{
+	int dir = img->r->cache.dir, fd;
+	char name[WFS_OBJECT_NAME];
+	struct stat st;
+
+	image_path(img, file, name);
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(st.st_mode)) {
+		log_warn("%s/%s is not a file: made anew", img->r->cache.path, name);
+		wfs_remove_tree(dir, name, NULL);
+	}
+	fd = openat(dir, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	return fd < 0 ? wfs_fail_sys(err, "open %s/%s", img->r->cache.path, name) : fd;
+}
+
 static int open_files(struct wfs_image *img, int *data, int *map, struct wfs_err *err)
 {
 	char name[WFS_OBJECT_NAME];
-	int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, r;
+	struct stat st;
+	int r;
 
 	image_path(img, "", name);
+	if (fstatat(img->r->cache.dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode))
+		wfs_remove_tree(img->r->cache.dir, name, NULL);
 	r = wfs_mkdirs(img->r->cache.dir, name, 0700, err);
 	if (r < 0)
 		return r;
-	image_path(img, "data", name);
-	*data = openat(img->r->cache.dir, name, flags, 0600);
-	if (*data < 0)
-		return wfs_fail_sys(err, "open %s/%s", img->r->cache.path, name);
-	image_path(img, "map", name);
-	*map = openat(img->r->cache.dir, name, flags, 0600);
-	if (*map < 0)
-		return wfs_fail_sys(err, "open %s/%s", img->r->cache.path, name);
-	return 0;
+	*data = r = open_own(img, "data", err);
+	if (r >= 0)
+		*map = r = open_own(img, "map", err);
+	return r < 0 ? r : 0;
 }
 
 /* Read what the map claims into img->state; an unusable map is begun afresh. */

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "replica/internal.h"
@@ -33,10 +34,13 @@ static void stash_name(const struct wfs_source *s, char out[WFS_OBJECT_NAME])
 static int open_stash(struct wfs_source *s, bool create, struct wfs_err *err)
 {
 	char name[WFS_OBJECT_NAME];
+	struct stat st;
 
 	if (s->fd >= 0)
 		return 0;
 	stash_name(s, name);
+	if (fstatat(s->r->cache.dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(st.st_mode))
+		wfs_remove_tree(s->r->cache.dir, name, NULL);
 	s->fd = openat(s->r->cache.dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
 	if (s->fd < 0)
 		return errno == ENOENT ? -ENOENT : wfs_fail_sys(err, "open %s/%s", s->r->cache.path, name);
