@@ -169,7 +169,6 @@ test_wrong_options()
 	done
 	wrong weightfs mount "$S"
 	wrong weightfs wait "$M" --timeout soon
-	wrong weightfs frobnicate
 	wrong weightsync publish "$T/m1"
 	wrong weightsync publish "$T/nowhere" "$T/new"
 	[ ! -e "$T/new" ]
