@@ -2,72 +2,196 @@
 /*
  * cmd_status.c - weightfs status MNT [--json]
  *
- * The exit code is the health check: 0 healthy, 1 not, 3 not mounted.
+ * The exit code is the health check: 0 healthy, 1 not, 3 not mounted.  The text is a summary of the
+ * JSON for people; it may change, the JSON only grows.
  */
+#include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "client.h"
 #include "cmd.h"
 #include "weightfs/base.h"
+#include "weightfs/config.h"
 #include "weightfs/json.h"
 
 #define ANSWER_MS 5000u
+#define TEXT 512u
 
-struct health {
-	bool seen, healthy;
-	char reason[512];
+struct report {
+	bool seen;
+	uint64_t healthy, pid, uptime, waiting, open, bound, building, done, total, looked, received, groups, bad;
+	uint64_t built, rot, used, free, size_max, problem_ms;
+	char reason[TEXT], problem[TEXT], point[TEXT], store[TEXT], program[TEXT], cache[TEXT];
+	/* the version at hand, and a line for each one so far */
+	uint64_t sequence, time, files, size, blocks, blocks_built, complete;
+	char label[TEXT];
+	struct wfs_buf lines;
 };
 
-static int look_health(void *arg, const struct wfs_json_event *ev, struct wfs_err *err)
-{
-	struct health *h = arg;
+#define NUMBER(a, b, field) { a, b, offsetof(struct report, field), false }
+#define STRING(a, b, field) { a, b, offsetof(struct report, field), true }
 
-	(void)err;
-	if (wfs_json_at_top(ev, "healthy") && ev->kind == WFS_JSON_BOOL) {
-		h->seen = true;
-		h->healthy = ev->uint;
-	} else if (wfs_json_at_top(ev, "reason") && ev->kind == WFS_JSON_STRING) {
-		snprintf(h->reason, sizeof(h->reason), "%s", ev->text);
+/* Where the members go: the outermost name and, in an object below, the innermost one. */
+static const struct member {
+	const char *outer, *inner;
+	size_t offset;
+	bool text;
+} members[] = {
+	NUMBER("healthy", NULL, healthy), STRING("reason", NULL, reason),
+	STRING("problem", NULL, problem), NUMBER("problem_ms", NULL, problem_ms),
+	STRING("mount", "point", point), STRING("mount", "store", store), STRING("mount", "program", program),
+	NUMBER("mount", "pid", pid), NUMBER("mount", "uptime", uptime), NUMBER("mount", "waiting_reads", waiting),
+	NUMBER("mount", "open_files", open), NUMBER("mount", "bound_processes", bound),
+	NUMBER("building", NULL, building), NUMBER("building_done", NULL, done), NUMBER("building_total", NULL, total),
+	NUMBER("looked_ms_ago", NULL, looked), NUMBER("bytes_received", NULL, received),
+	NUMBER("groups_checked", NULL, groups), NUMBER("bad_fetched", NULL, bad),
+	NUMBER("blocks_built", NULL, built), NUMBER("rot_found", NULL, rot),
+	STRING("cache", "path", cache), NUMBER("cache", "used", used), NUMBER("cache", "free", free),
+	NUMBER("cache", "cache_size", size_max),
+	NUMBER("versions", "sequence", sequence), STRING("versions", "label", label), NUMBER("versions", "time", time),
+	NUMBER("versions", "files", files), NUMBER("versions", "size", size), NUMBER("versions", "blocks", blocks),
+	NUMBER("versions", "blocks_built", blocks_built), NUMBER("versions", "complete", complete),
+};
+
+static bool is_member(const struct member *m, const struct wfs_json_event *ev)
+{
+	const char *inner = ev->depth > 1 ? ev->key[ev->depth - 1] : NULL;
+
+	if (!ev->depth || !ev->key[0] || strcmp(m->outer, ev->key[0]) != 0)
+		return false;
+	return m->inner ? inner && strcmp(m->inner, inner) == 0 : ev->depth == 1;
+}
+
+/* Foreign text steers no terminal. */
+static void take_text(char *to, const char *text)
+{
+	snprintf(to, TEXT, "%s", text);
+	for (; *to; to++)
+		if ((unsigned char)*to < ' ' || *to == 127)
+			*to = '?';
+}
+
+static int end_version(struct report *p)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf label = WFS_BUF_INIT;
+	time_t t = (time_t)(p->time / 1000000000u);
+	uint64_t percent = p->complete || !p->blocks ? 100 : WFS_MIN(100 * p->blocks_built / p->blocks, 99u);
+	char when[32] = "", size[32];
+	struct tm tm;
+	int r;
+
+	if (localtime_r(&t, &tm))
+		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
+	r = wfs_json_quote(&label, p->label);
+	if (r == 0)
+		r = wfs_buf_printf(&p->lines, "%9" PRIu64 "  %-19s  %5" PRIu64 "  %10s  %3" PRIu64 "%%  %.*s\n", p->sequence,
+				   when, p->files, wfs_human_size(size, p->size), percent,
+				   p->label[0] ? (int)label.len : 0, (const char *)label.data);
+	return r;
+}
+
+static int take(void *arg, const struct wfs_json_event *ev, struct wfs_err *err)
+{
+	struct report *p = arg;
+
+	if (ev->kind == WFS_JSON_OBJECT_END && ev->depth == 2 && ev->key[0] && strcmp(ev->key[0], "versions") == 0)
+		return end_version(p) < 0 ? wfs_fail(err, -ENOMEM, "out of memory") : 0;
+	for (size_t i = 0; i < ARRAY_SIZE(members); i++) {
+		char *to = (char *)p + members[i].offset;
+
+		if (!is_member(&members[i], ev))
+			continue;
+		if (members[i].text && ev->kind == WFS_JSON_STRING)
+			take_text(to, ev->text);
+		else if (!members[i].text && (ev->kind == WFS_JSON_UINT || ev->kind == WFS_JSON_BOOL))
+			memcpy(to, &ev->uint, sizeof(ev->uint));
 	}
+	p->seen |= wfs_json_at_top(ev, "healthy") && ev->kind == WFS_JSON_BOOL;
 	return 0;
 }
 
-/* "cache.bytes    123" for every value; a list shows its places. */
-static int print_value(void *arg, const struct wfs_json_event *ev, struct wfs_err *err)
+static const char *human_time(char out[32], uint64_t ms)
 {
-	char name[256] = "";
-	size_t n = 0;
+	static const struct { uint64_t ms; const char *name; } units[] = {
+		{ 86400000, "days" }, { 3600000, "h" }, { 60000, "min" }, { 1000, "s" } };
+	size_t i = 0;
 
-	(void)arg, (void)err;
-	if (ev->kind <= WFS_JSON_ARRAY_END || wfs_json_at_top(ev, "healthy") || wfs_json_at_top(ev, "reason"))
-		return 0;
-	for (unsigned i = 0; i < ev->depth && n < sizeof(name); i++) {
-		const char *dot = i ? "." : "";
-		int w;
+	/* "90 s" says more than "1 min" */
+	while (i + 1 < ARRAY_SIZE(units) && ms < 2 * units[i].ms)
+		i++;
+	snprintf(out, 32, "%" PRIu64 " %s", ms / units[i].ms, units[i].name);
+	return out;
+}
 
-		if (ev->key[i])
-			w = snprintf(name + n, sizeof(name) - n, "%s%s", dot, ev->key[i]);
-		else
-			w = snprintf(name + n, sizeof(name) - n, "[%ju]", (uintmax_t)ev->index[i]);
-		n += w > 0 ? (size_t)w : 0;
-	}
-	if (ev->kind == WFS_JSON_BOOL)
-		printf("%-28s %s\n", name, ev->uint ? "yes" : "no");
-	else if (ev->kind == WFS_JSON_NULL)
-		printf("%-28s -\n", name);
-	else
-		printf("%-28s %s\n", name, ev->text);
-	return 0;
+static const char *plural(uint64_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
+static void print_state(const struct report *p)
+{
+	char age[32];
+
+	printf("%s%s%s\n", p->healthy ? "healthy" : "unhealthy", p->reason[0] ? ": " : "", p->reason);
+	if (p->problem[0])
+		printf("  problem   %s (%s ago)\n", p->problem, human_time(age, p->problem_ms));
+	printf("  store     %s, looked at %s ago\n", p->store, human_time(age, p->looked));
+	printf("  mount     %s, weightfs %s, process %" PRIu64 ", up for %s\n", p->point, p->program, p->pid,
+	       human_time(age, p->uptime * 1000));
+}
+
+static void print_work(const struct report *p)
+{
+	char a[32], b[32];
+
+	printf("  readers   %" PRIu64 " open file%s, %" PRIu64 " read%s waiting, %" PRIu64 " process%s bound to a version\n",
+	       p->open, plural(p->open), p->waiting, plural(p->waiting), p->bound, p->bound == 1 ? "" : "es");
+	if (p->building)
+		printf("  building  version %" PRIu64 ", %s of %s\n", p->building, wfs_human_size(a, p->done),
+		       wfs_human_size(b, p->total));
+	printf("  received  %s; %" PRIu64 " group%s good, %" PRIu64 " bad\n", wfs_human_size(a, p->received), p->groups,
+	       plural(p->groups), p->bad);
+	printf("  built     %" PRIu64 " block%s; %" PRIu64 " found rotten later\n", p->built, plural(p->built), p->rot);
+	printf("  cache     %s: %s used%s%s, %s free on its disk\n", p->cache, wfs_human_size(a, p->used),
+	       p->size_max ? " of " : "", p->size_max ? wfs_human_size(b, p->size_max) : "",
+	       wfs_human_size((char[32]){ "" }, p->free));
+}
+
+static void print_report(const struct report *p)
+{
+	print_state(p);
+	print_work(p);
+	if (p->lines.len)
+		printf("\n  version  published            files        size  here  label\n%.*s", (int)p->lines.len,
+		       (const char *)p->lines.data);
+}
+
+static int answer(const struct client *c, struct report *p, bool json, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf out = WFS_BUF_INIT;
+	int r;
+
+	r = client_call(&out, c, "status", ANSWER_MS, err);
+	if (r == 0)
+		r = wfs_json_parse(out.data, out.len, WFS_JSON_EVENTS_MAX, take, p, err);
+	if (r == 0 && json)
+		printf("%s\n", (const char *)out.data);
+	else if (r == 0)
+		print_report(p);
+	return r;
 }
 
 int cmd_status(int argc, char **argv)
 {
 	static const struct option longopts[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
-	WFS_AUTO(wfs_buf_free) struct wfs_buf out = WFS_BUF_INIT;
+	struct report report = { .lines = WFS_BUF_INIT };
 	struct wfs_err err = { 0 };
-	struct health h = { 0 };
 	struct client c;
 	bool json = false;
 	int opt, r;
@@ -82,18 +206,11 @@ int cmd_status(int argc, char **argv)
 	r = client_find(&c, argv[optind]);
 	if (r)
 		return r;
-	r = client_call(&out, &c, "status", ANSWER_MS, &err);
-	if (r == 0)
-		r = wfs_json_parse(out.data, out.len, WFS_JSON_EVENTS_MAX, look_health, &h, &err);
+	r = answer(&c, &report, json, &err);
+	wfs_buf_free(&report.lines);
 	if (r < 0) {
 		fprintf(stderr, "weightfs: %s\n", err.msg);
 		return EXIT_BAD;
 	}
-	if (json) {
-		printf("%s\n", (const char *)out.data);
-	} else {
-		printf("%s%s%s\n", h.healthy ? "healthy" : "unhealthy", h.reason[0] ? ": " : "", h.reason);
-		wfs_json_parse(out.data, out.len, WFS_JSON_EVENTS_MAX, print_value, NULL, NULL);
-	}
-	return h.seen && h.healthy ? EXIT_OK : EXIT_BAD;
+	return report.seen && report.healthy ? EXIT_OK : EXIT_BAD;
 }
