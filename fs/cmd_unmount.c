@@ -28,9 +28,13 @@ static bool wait_gone(int pidfd, int ms)
 	return pidfd < 0 || poll(&p, 1, ms) > 0;
 }
 
+/* fusermount3 has the same exit status for everything; what it said stands above. */
 static int say_busy(const struct client *c)
 {
-	fprintf(stderr, "weightfs: %s is in use by\n", c->point);
+	if (geteuid() != 0)
+		fprintf(stderr, "weightfs: fusermount3 did not unmount %s; it is used by\n", c->point);
+	else
+		fprintf(stderr, "weightfs: %s is in use by\n", c->point);
 	if (!users_print(stderr, c->point, &c->entry))
 		fprintf(stderr, "  nobody that can be seen from here (other users, other namespaces)\n");
 	fprintf(stderr, "weightfs: end them, or detach it for new users only: weightfs unmount --lazy %s\n",

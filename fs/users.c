@@ -128,7 +128,7 @@ unsigned users_print(FILE *f, const char *point, const struct mount_entry *e)
 	if (!proc)
 		return 0;
 	while ((d = readdir(proc)))
-		if (isdigit((unsigned char)d->d_name[0]))
+		if (isdigit((unsigned char)d->d_name[0]) && atoi(d->d_name) != (int)getpid())
 			n += print_user(f, d->d_name, point, e);
 	closedir(proc);
 	return n;
