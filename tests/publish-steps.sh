@@ -227,6 +227,16 @@ test_pull_onto_an_older_one_and_onto_a_file()
 	weightsync pull --quiet "$s" "$TMPDIR/pull.dir"
 	diff -r "$TMPDIR/pull.dir" "$models/b"
 	[ -z "$(find "$TMPDIR" -maxdepth 1 -name '.pull*')" ] || fail "something is left beside it"
+	# a directory that is no model is not replaced
+	mkdir "$TMPDIR/pull.home"
+	echo precious >"$TMPDIR/pull.home/diary"
+	! weightsync pull --quiet "$s" "$TMPDIR/pull.home" 2>"$TMPDIR/pull.err" || fail "a foreign directory was replaced"
+	grep -q 'holds diary' "$TMPDIR/pull.err"
+	[ "$(cat "$TMPDIR/pull.home/diary")" = precious ]
+	mkdir "$TMPDIR/pull.dir/notes"
+	! weightsync pull --quiet "$s" "$TMPDIR/pull.dir" 2>/dev/null || fail "a foreign directory was deleted"
+	[ -d "$TMPDIR/pull.dir/notes" ]
+	[ -z "$(find "$TMPDIR" -maxdepth 1 -name '.pull*')" ] || fail "something is left beside it"
 	echo text >"$TMPDIR/pull.file"
 	! weightsync pull --quiet "$s" "$TMPDIR/pull.file" 2>/dev/null || fail "a file was replaced"
 	[ "$(cat "$TMPDIR/pull.file")" = text ]

@@ -25,7 +25,8 @@
 const char pull_help[] =
 	"usage: weightsync pull [OPTION...] STORE DIR\n\n"
 	"Write a version as plain files.  An existing DIR is the base, so that only what changed is\n"
-	"fetched; the new directory is built beside it and swapped in at the end.\n\n"
+	"fetched; the new directory is built beside it and takes its place at the end.  A DIR that holds\n"
+	"something else than a model is refused.\n\n"
 	"  --version N      this version instead of the newest\n"
 	"  --cacert FILE    certificates to trust for https\n"
 	"  --rate BYTES     fetch at most so many bytes a second (K, M, G may follow)\n"
@@ -90,6 +91,46 @@ static int disown_delivered(struct pull *p, struct wfs_err *err)
 	return r;
 }
 
+static bool in_version(const struct wfs_version *v, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (size_t i = 0; i < v->n_files; i++)
+		if (strncmp(v->files[i].path, name, n) == 0 && (!v->files[i].path[n] || v->files[i].path[n] == '/'))
+			return true;
+	return false;
+}
+
+/* The swap replaces all of DIR, so a home directory given by mistake must not get that far: DIR holds
+ * nothing but names of the version, or is a flat directory with shards (of another version). */
+static int check_target(struct pull *p, struct wfs_err *err)
+{
+	char odd[NAME_MAX + 1] = "";
+	bool shards = false, odd_dir = false;
+	struct dirent *e;
+	struct stat st;
+	DIR *d = opendir(p->target);
+
+	if (!d)
+		return wfs_fail_sys(err, "read %s", p->target);
+	while ((e = readdir(d))) {
+		const char *dot = strrchr(e->d_name, '.');
+
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		shards |= dot && strcmp(dot, ".safetensors") == 0;
+		if (odd_dir || in_version(wfs_model_version(p->m), e->d_name))
+			continue;
+		odd_dir = fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+		snprintf(odd, sizeof(odd), "%s", e->d_name);
+	}
+	closedir(d);
+	if (!odd[0] || (shards && !odd_dir))
+		return 0;
+	return wfs_fail(err, -ENOTEMPTY, "%s holds %s, which the version does not: pull would delete it; "
+			"give a new directory", p->target, odd);
+}
+
 static int build(struct pull *p, uint64_t version, bool quiet, struct wfs_err *err)
 {
 	struct wfs_replica_opts o = { .cache = p->work, .lazy = true, .accept_run = true, .cancel = &cmd_interrupted };
@@ -111,6 +152,8 @@ static int build(struct pull *p, uint64_t version, bool quiet, struct wfs_err *e
 	}
 	if (r == 0)
 		r = wfs_replica_load(p->r, version, &p->m, err);
+	if (r == 0 && p->exists)
+		r = check_target(p, err);
 	cmd_progress_start(&progress, quiet);
 	if (r == 0)
 		r = wfs_replica_complete(p->r, p->m, &progress.p, err);
@@ -253,7 +296,7 @@ int cmd_pull(int argc, char **argv)
 		printf("version %" PRIu64 " is in %s\n", wfs_model_version(p.m)->sequence, p.target);
 	wfs_model_put(p.m);
 	wfs_replica_close(p.r);
-	if (r == 0)
+	if (r == 0 || r == -ENOTEMPTY)
 		wfs_remove_tree(AT_FDCWD, p.work, NULL);
 	wfs_store_close(s.st);
 	free(p.target);
