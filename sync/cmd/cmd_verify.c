@@ -398,7 +398,7 @@ int cmd_verify(int argc, char **argv)
 		printf("{\"versions\":%" PRIu64 ",\"objects\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"bad\":%" PRIu64 "}\n", n,
 		       v.objects, v.bytes, v.bad);
 	else
-		printf("%" PRIu64 " versions, %" PRIu64 " objects, %s checked: %s\n", n, v.objects,
+		printf("%" PRIu64 " version%s, %" PRIu64 " objects, %s checked: %s\n", n, n == 1 ? "" : "s", v.objects,
 		       wfs_human_size(size, v.bytes), v.bad ? "damaged" : "all good");
 	return v.bad ? EXIT_DAMAGED : 0;
 }

@@ -131,9 +131,10 @@ static int get_commit(struct wfs_store *st, const char *name, struct wfs_commit 
 	int r;
 
 	r = wfs_store_get_buf(&raw, st, name, WFS_STORE_INFO_MAX, true, &cmd_interrupted, err);
-	if (r == 0)
-		r = wfs_commit_parse(out, raw.data, raw.len, err);
-	return r == -ENOENT || r == 0 ? r : wfs_wrap(err, r, "%s", name);
+	if (r < 0)
+		return r;			/* the store's message names the object */
+	r = wfs_commit_parse(out, raw.data, raw.len, err);
+	return r < 0 ? wfs_wrap(err, r, "%s", name) : 0;
 }
 
 int cmd_newest(struct wfs_store *st, uint64_t *out, struct wfs_err *err)
@@ -204,7 +205,7 @@ int cmd_get_object(struct wfs_buf *out, struct wfs_store *st, const char *kind, 
 	if (r == -ENOENT)
 		return wfs_fail(err, -EBADMSG, "%s is missing", name);
 	if (r < 0)
-		return wfs_wrap(err, r, "%s", name);
+		return r;
 	wfs_sha256(&got, out->data, out->len);
 	if (!wfs_digest_equal(&got, id))
 		return wfs_fail(err, -EBADMSG, "%s: its %zu bytes have SHA-256 %s", name, out->len, wfs_hex(&got).s);
