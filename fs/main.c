@@ -5,6 +5,7 @@
  * Called as mount.weightfs (by mount(8)), or with a store where a command would stand (by
  * mount.fuse), it mounts.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <libgen.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include "mount.h"
 #include "weightfs/base.h"
 #include "weightfs/log.h"
+#include "weightfs/store.h"
 
 /* Join the values of several -o. */
 static int add_options(char **list, const char *more)
@@ -29,6 +31,17 @@ static int add_options(char **list, const char *more)
 	return 0;
 }
 
+/* A store that is no store URL at all is wrong usage; one that cannot be opened now is not. */
+static bool is_store(const char *url, struct wfs_err *err)
+{
+	struct wfs_store *st = NULL;
+	int r = wfs_store_open(&st, url, NULL, false, err);
+
+	if (r == 0)
+		wfs_store_close(st);
+	return r != -EINVAL;
+}
+
 static int mount_parsed(const char *store, const char *mnt, const char *list, bool foreground, bool fake)
 {
 	struct wfs_err err = { 0 };
@@ -38,7 +51,7 @@ static int mount_parsed(const char *store, const char *mnt, const char *list, bo
 	/* the section [mount "MNT"] is found by the real path where there is one */
 	if (path_mount_point(point, mnt, NULL) < 0)
 		snprintf(point, sizeof(point), "%s", mnt);
-	if (options_load(&opt, list, point, &err) < 0) {
+	if (!is_store(store, &err) || options_load(&opt, list, point, &err) < 0) {
 		fprintf(stderr, "weightfs: %s\n", err.msg);
 		return EXIT_USAGE;
 	}

@@ -227,6 +227,7 @@ test_whole_answers_to_ranges()
 }
 
 # shellcheck disable=SC2254 # a pattern is meant
+# shellcheck disable=SC2254 # a pattern is meant
 run_if() { case "$*" in ${WFS_CASE:-*}) run "$@" ;; esac; }
 for t in rot_is_found_by_the_next_read verify_finds_rot_and_a_mount_mends_it; do
 	run_if test_$t

@@ -78,6 +78,7 @@ run test_configuration_file
 run refused 2 'did you mean "cache"' mount "$S" "$M" -o cachex=1
 run refused 2 'complete, delta, manifest' mount "$S" "$M" -o ready=soon
 run refused 2 '30s, 5m' mount "$S" "$M" -o poll=abc
+run refused 2 'not supported' mount ftp://example.org/x "$M"
 run refused 2 'usage: weightfs mount' mount "$S"
 run refused 2 'usage: weightfs status' status --jsno "$M"
 run refused 2 'usage: weightfs wait' wait --timeout x "$M"
