@@ -309,6 +309,8 @@ test_exit_codes()
 	status 2 'not a version' weightsync show "$TMPDIR/one" latest
 	status 2 'is not a directory' weightsync publish "$TMPDIR/nowhere" "$TMPDIR/one"
 	status 2 'needs a value' weightsync publish --label
+	status 2 'put it beside' weightsync publish "$models/a" "$models/a/store"
+	[ ! -e "$models/a/store" ]
 	status 2 '.' weightsync publish "$models/a" gopher://example.org/store
 }
 

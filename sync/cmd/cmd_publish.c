@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +78,23 @@ static int parse(struct args *a, int argc, char **argv)
 	return 0;
 }
 
+/* The store in the model's own directory would become part of the next version. */
+static bool is_inside(const char *store, const char *dir)
+{
+	WFS_AUTO(wfs_free_ptr) char *d = realpath(dir, NULL);
+	WFS_AUTO(wfs_free_ptr) char *copy = strdup(store);
+	WFS_AUTO(wfs_free_ptr) char *parent = NULL;
+	size_t n;
+
+	if (!d || !copy || strstr(store, "://"))
+		return false;
+	parent = realpath(store, NULL);
+	if (!parent)			/* not made yet: where it would be */
+		parent = realpath(dirname(copy), NULL);
+	n = strlen(d);
+	return parent && strncmp(parent, d, n) == 0 && (parent[n] == '/' || parent[n] == '\0');
+}
+
 /* A usage mistake is told before anything is created. */
 static int check_dirs(const struct args *a)
 {
@@ -86,6 +104,8 @@ static int check_dirs(const struct args *a)
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
 		if (dirs[i] && (stat(dirs[i], &st) < 0 || !S_ISDIR(st.st_mode)))
 			return cmd_usage("%s is not a directory", dirs[i]);
+	if (is_inside(a->store, a->dir))
+		return cmd_usage("the store %s lies in the model directory %s: put it beside", a->store, a->dir);
 	return 0;
 }
 
