@@ -50,6 +50,7 @@ struct control {
 	bool stopped;
 	int fixed[N_FIXED];
 	char path[PATH_MAX];
+	ino_t socket_ino;
 	atomic_bool quit;
 	pthread_t thread;
 	struct client client[CLIENTS_MAX];
@@ -102,7 +103,7 @@ static bool prepare_dir(const char *dir, uid_t uid)
 static int try_listen(const char *path)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int fd, probe;
+	int fd;
 
 	if (strlen(path) >= sizeof(sa.sun_path))
 		return -ENAMETOOLONG;
@@ -110,13 +111,9 @@ static int try_listen(const char *path)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	/* a socket nobody listens on was left by a daemon that was killed */
-	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (probe >= 0) {
-		if (connect(probe, (struct sockaddr *)&sa, sizeof(sa)) < 0 && errno == ECONNREFUSED)
-			unlink(path);
-		close(probe);
-	}
+	/* The mount is ours by now, so a socket of that name was left by a daemon that was killed, or
+	 * belongs to one whose mount was detached: it must not answer for us. */
+	unlink(path);
 	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, 0666) < 0 ||
 	    listen(fd, 16) < 0) {
 		int r = -errno;
@@ -131,14 +128,17 @@ static int open_socket(struct control *c, struct wfs_err *err)
 {
 	uid_t uid = geteuid();
 	char dir[PATH_MAX];
+	struct stat st;
 	int fd = -ENOENT;
 
 	for (unsigned i = 0; runtime_dir(dir, uid, i) == 0; i++) {
 		if (!prepare_dir(dir, uid) || control_path(c->path, c->fs->mnt, uid, i) < 0)
 			continue;
 		fd = try_listen(c->path);
-		if (fd >= 0)
+		if (fd >= 0) {
+			c->socket_ino = lstat(c->path, &st) == 0 ? st.st_ino : 0;
 			return fd;
+		}
 	}
 	return wfs_fail(err, fd, "control socket %s: %s", c->path[0] ? c->path : dir, strerror(-fd));
 }
@@ -399,10 +399,13 @@ static int open_fixed(struct control *c, struct wfs_err *err)
 
 static void close_all(struct control *c)
 {
+	struct stat st;
+
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		if (c->client[i].fd >= 0)
 			drop(&c->client[i]);
-	if (c->fixed[FD_LISTEN] >= 0)
+	/* after a detached mount the name may be another daemon's */
+	if (c->fixed[FD_LISTEN] >= 0 && lstat(c->path, &st) == 0 && st.st_ino == c->socket_ino)
 		unlink(c->path);
 	for (size_t i = 0; i < N_FIXED; i++)
 		wfs_close_fd(&c->fixed[i]);
