@@ -95,7 +95,7 @@ static int settle(struct wfs_source *s, uint32_t g, struct wfs_err *err)
 
 struct intake {
 	struct wfs_source *s;
-	uint32_t pack, g, end;		/* next group to complete; end of the pack's groups */
+	uint32_t g, end;		/* next group to complete; end of the pack's groups */
 	size_t filled;
 	uint8_t *buf;			/* one group */
 	struct wfs_err err;
@@ -180,7 +180,6 @@ static int get_range(struct wfs_source *s, uint32_t g, uint32_t last, bool deman
 	int r;
 
 	in->s = s;
-	in->pack = a.pack;
 	in->g = pack->first_group;	/* a whole object begins before our range */
 	in->end = pack_end(s, a.pack);
 	in->filled = 0;
