@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * control_cmds.c - the commands of the control socket, one row each
+ *
+ * They run in the control thread, which also takes the signals: none may wait for anything.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "control_internal.h"
+#include "weightfs/base.h"
+#include "weightfs/json.h"
+
+#define WAIT_MS_MAX	(7u * 24 * 3600 * 1000)
+
+enum who { ANYONE, OWNER, ROOT };	/* OWNER: of the mount, and root */
+
+static void cmd_status(struct control *c, struct peer *p, const char *args)
+{
+	(void)args;
+	if (fs_status_json(c->fs, &p->out) < 0)
+		peer_drop(p);
+	else
+		peer_answer(p);
+}
+
+static uint64_t newest(struct control *c)
+{
+	struct wfs_model *m = wfs_replica_latest(c->fs->replica);
+	uint64_t sequence = m ? wfs_model_version(m)->sequence : 0;
+
+	wfs_model_put(m);
+	return sequence;
+}
+
+static void look_wait(struct control *c, struct peer *p, bool late)
+{
+	uint64_t sequence = newest(c);
+
+	if (sequence <= p->above && !late)
+		return;
+	wfs_buf_printf(&p->out, "{\"newest\":%" PRIu64 "%s}", sequence,
+		       sequence > p->above ? "" : ",\"timeout\":true");
+	peer_answer(p);
+}
+
+static void cmd_wait(struct control *c, struct peer *p, const char *args)
+{
+	uint64_t ms;
+
+	if (sscanf(args, "%" SCNu64 " %" SCNu64, &p->above, &ms) != 2)
+		peer_refuse(p, "wait needs a sequence and a time in milliseconds");
+	else
+		peer_wait(c, p, WFS_MIN(ms, (uint64_t)WAIT_MS_MAX), look_wait);
+}
+
+static void cmd_poke(struct control *c, struct peer *p, const char *args)
+{
+	(void)args;
+	wfs_replica_poke(c->fs->replica);
+	wfs_buf_printf(&p->out, "{\"ok\":true}");
+	peer_answer(p);
+}
+
+static void cmd_stop(struct control *c, struct peer *p, const char *args)
+{
+	(void)args;
+	wfs_buf_printf(&p->out, "{\"ok\":true,\"pid\":%d}", (int)getpid());
+	peer_answer(p);
+	peer_flush(p);
+	control_stop_once(c, "stop was asked for");
+}
+
+static const struct command {
+	const char *name;
+	enum who who;
+	void (*run)(struct control *c, struct peer *p, const char *args);	/* args: "" when there are none */
+} commands[] = {
+	{ "status", ANYONE, cmd_status },
+	{ "wait", ANYONE, cmd_wait },
+	{ "poke", ANYONE, cmd_poke },
+	{ "stop", OWNER, cmd_stop },
+};
+
+static bool allowed(const struct command *cmd, const struct peer *p)
+{
+	return cmd->who == ANYONE || p->cred.uid == 0 || (cmd->who == OWNER && p->cred.uid == geteuid());
+}
+
+static void refuse_unknown(struct peer *p)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf why = WFS_BUF_INIT;
+	int r = wfs_buf_printf(&why, "unknown command; there are:");
+
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(commands); i++)
+		r = wfs_buf_printf(&why, "%s %s", i ? "," : "", commands[i].name);
+	peer_refuse(p, r < 0 ? "unknown command" : (const char *)why.data);
+}
+
+static void refuse_stranger(const struct command *cmd, struct peer *p)
+{
+	char why[128];
+
+	snprintf(why, sizeof(why), "%s: only %s may do that", cmd->name,
+		 cmd->who == ROOT ? "root" : "the owner of the mount and root");
+	peer_refuse(p, why);
+}
+
+void control_command(struct control *c, struct peer *p)
+{
+	size_t len = strcspn(p->line, " ");
+	const char *args = p->line[len] ? p->line + len + 1 : "";
+
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		const struct command *cmd = &commands[i];
+
+		if (strlen(cmd->name) != len || memcmp(cmd->name, p->line, len) != 0)
+			continue;
+		if (allowed(cmd, p))
+			cmd->run(c, p, args);
+		else
+			refuse_stranger(cmd, p);
+		return;
+	}
+	refuse_unknown(p);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * control_internal.h - what the files of the control socket share
+ *
+ *   control.c		the thread: accept, read a line, write answers, deadlines, signals
+ *   control_socket.c	where the socket is
+ *   control_cmds.c	the table of commands
+ *
+ * Everything here runs in the control thread, so nothing may wait.
+ */
+#ifndef FS_CONTROL_INTERNAL_H
+#define FS_CONTROL_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "control.h"
+#include "weightfs/buf.h"
+
+#define CONTROL_PEERS_MAX	64u
+#define CONTROL_LINE_MAX	256u
+
+enum { FD_SIGNAL, FD_WAKE, FD_LISTEN, N_FIXED };
+
+enum peer_state { PEER_READS, PEER_WAITS, PEER_WRITES };	/* seen from here: its line, its turn, our answer */
+
+struct peer {
+	int fd;				/* -1: free */
+	enum peer_state state;
+	struct ucred cred;		/* who connected */
+	uint64_t deadline_ns;
+	char line[CONTROL_LINE_MAX];
+	size_t len, sent;
+	struct wfs_buf out;
+	/* PEER_WAITS: called after something was shown and, once, late, at the deadline; it answers
+	 * or leaves the peer waiting */
+	void (*look)(struct control *c, struct peer *p, bool late);
+	uint64_t above;			/* look_wait's */
+};
+
+struct control {
+	struct fs *fs;
+	void (*stop)(void *arg, const char *why);
+	void *arg;
+	bool stopped;
+	int fixed[N_FIXED];
+	char path[PATH_MAX];
+	ino_t socket_ino;
+	atomic_bool quit;
+	pthread_t thread;
+	struct peer peer[CONTROL_PEERS_MAX];
+};
+
+/* control.c, for commands.  A command puts its answer into p->out and calls peer_answer (which adds
+ * the newline), or refuses, or calls peer_wait. */
+void peer_answer(struct peer *p);
+void peer_refuse(struct peer *p, const char *why);
+void peer_wait(struct control *c, struct peer *p, uint64_t ms,
+	       void (*look)(struct control *c, struct peer *p, bool late));
+void peer_flush(struct peer *p);	/* send what the socket takes now */
+void peer_drop(struct peer *p);
+void control_stop_once(struct control *c, const char *why);
+
+/* control_socket.c: listen; the path is in c.  A descriptor or a negative errno. */
+int control_listen(struct control *c, struct wfs_err *err);
+
+/* control_cmds.c: run the command in p->line. */
+void control_command(struct control *c, struct peer *p);
+
+#endif
