@@ -12,6 +12,10 @@
 #define HEAD "\"run\":\"" RUN "\",\"sequence\":42,\"time\":5,\"label\":\"l\",\"parents\":[\"" D "\"]"
 #define F(path) "{\"path\":\"" path "\",\"size\":7,\"sha256\":\"" D "\",\"travel\":0}"
 #define FT(more) "{\"path\":\"m\",\"size\":7,\"table\":\"" D "\",\"travel\":1" more "}"
+#define S(members) ",\"strides\":[" members "]"
+#define SV(back) "{\"back\":" #back ",\"version\":\"" D "\"}"
+#define SF(back) "{\"back\":" #back ",\"table\":\"" D "\",\"travel\":3}"
+#define VS(strides, files) "{\"format\":1," HEAD strides ",\"files\":[" files "]}"
 #define V(files) "{\"format\":1," HEAD ",\"files\":[" files "]}"
 
 static const struct {
@@ -21,6 +25,22 @@ static const struct {
 	{ "whole file", V(F("a")), 0 },
 	{ "unknown members", "{\"format\":1,\"new\":{\"a\":[1]}," HEAD ",\"files\":[" FT(",\"x\":{\"path\":1}") "]}", 0 },
 	{ "anchor and layout", V(FT(",\"anchor\":\"" D "\",\"layout\":\"" D "\"")), 0 },
+	{ "full copy further back", V(FT(",\"full\":9,\"full_back\":41")), 0 },
+	{ "strides", VS(S(SV(8) "," SV(40)), FT(S(SF(8) "," SF(40))) "," F("n")), 0 },
+	{ "a stride that not every file has", VS(S(SV(8) "," SV(40)), FT(S(SF(40)))), 0 },
+	{ "strides behind the files", "{\"format\":1," HEAD ",\"files\":[" FT(S(SF(8))) "]" S(SV(8)) "}", 0 },
+	{ "unknown members of a stride", VS(S("{\"x\":[{\"back\":1}],\"back\":8,\"version\":\"" D "\"}"), FT("")), 0 },
+	{ "full copy before version 1", V(FT(",\"full_back\":42")), -EBADMSG },
+	{ "full copy here and further back", V(FT(",\"anchor\":\"" D "\",\"full_back\":1")), -EBADMSG },
+	{ "a stride of the file alone", VS(S(SV(8)), FT(S(SF(9)))), -EBADMSG },
+	{ "a stride to before version 1", VS(S(SV(42)), FT("")), -EBADMSG },
+	{ "a stride to the parent", VS(S(SV(1)), FT("")), -EBADMSG },
+	{ "strides that fall", VS(S(SV(9) "," SV(8)), FT("")), -EBADMSG },
+	{ "a stride twice", VS(S(SV(8)), FT(S(SF(8) "," SF(8)))), -EBADMSG },
+	{ "five strides", VS(S(SV(2) "," SV(3) "," SV(4) "," SV(5) "," SV(6)), FT("")), -EBADMSG },
+	{ "a stride without its table", VS(S(SV(8)), FT(S("{\"back\":8,\"travel\":3}"))), -EBADMSG },
+	{ "a stride that is a number", VS(S("8"), FT("")), -EBADMSG },
+	{ "strides of a whole file", VS(S(SV(8)), "{\"path\":\"a\",\"size\":7,\"sha256\":\"" D "\",\"travel\":0" S(SF(8)) "}"), -EBADMSG },
 	{ "a file beside a directory", V(F("a") "," F("a-b/c") "," F("b/c")), 0 },
 	{ "format 2, all else unknown", "{\"run\":7,\"format\":2}", -EPROTONOSUPPORT },
 	{ "no format", "{" HEAD ",\"files\":[" F("a") "]}", -EBADMSG },

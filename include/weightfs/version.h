@@ -18,6 +18,7 @@
 
 #define WFS_FORMAT 1
 #define WFS_PARENTS_MAX 8
+#define WFS_STRIDES_MAX 4
 
 struct wfs_run {
 	char s[33];			/* 32 lower-case hex digits */
@@ -36,6 +37,14 @@ struct wfs_commit {
 int wfs_commit_parse(struct wfs_commit *out, const void *data, size_t len, struct wfs_err *err);
 int wfs_commit_format(struct wfs_buf *out, const struct wfs_commit *c);
 
+/* A way to a version from one that is further back than its parent. */
+struct wfs_stride {
+	uint64_t back;			/* versions: that many before this one; at least 2 */
+	struct wfs_digest id;		/* of a version: object versions/<id> there; of a file: its table
+					 * against that version */
+	uint64_t travel;		/* of a file: bytes a reader that holds that version fetches for it */
+};
+
 struct wfs_file {
 	char *path;			/* plain relative name */
 	uint64_t size;
@@ -43,9 +52,13 @@ struct wfs_file {
 	bool has_layout, has_anchor;
 	struct wfs_digest sha256;	/* whole: of the content */
 	struct wfs_digest table;	/* names the image */
-	struct wfs_digest anchor;	/* a second table, every block in full */
+	struct wfs_digest anchor;	/* a table with every block in full; may be `table` itself */
 	struct wfs_digest layout;	/* the shard's header bytes */
 	uint64_t travel;		/* bytes a reader one version behind fetches for it */
+	uint64_t full;			/* bytes of its newest full copy with the table; 0: not known */
+	uint64_t full_back;		/* that many versions back; 0: the anchor here, or not known */
+	struct wfs_stride strides[WFS_STRIDES_MAX];	/* rising; each is one of the version's */
+	unsigned n_strides;
 };
 
 struct wfs_version {
@@ -55,6 +68,8 @@ struct wfs_version {
 	char *label;			/* may be "" */
 	struct wfs_digest parents[WFS_PARENTS_MAX];
 	size_t n_parents;
+	struct wfs_stride strides[WFS_STRIDES_MAX];	/* rising */
+	unsigned n_strides;
 	struct wfs_file *files;		/* sorted by path, unique */
 	size_t n_files;
 };
@@ -64,6 +79,7 @@ int wfs_version_parse(struct wfs_version *out, const void *data, size_t len, str
 int wfs_version_format(struct wfs_buf *out, const struct wfs_version *v);
 void wfs_version_free(struct wfs_version *v);
 const struct wfs_file *wfs_version_find(const struct wfs_version *v, const char *path);	/* NULL */
+const struct wfs_stride *wfs_stride_find(const struct wfs_stride *list, unsigned n, uint64_t back); /* NULL */
 
 /* A plain relative name that may be shown in a directory (rules: weightfs-format(5), "Names").
  * 0 or -EBADMSG with the rule it breaks. */

@@ -166,6 +166,15 @@ static int show_tensors(struct wfs_store *st, const struct wfs_file *f, const st
 	return 0;
 }
 
+static void json_strides(const struct wfs_file *f)
+{
+	printf(",\"strides\":[");
+	for (unsigned k = 0; k < f->n_strides; k++)
+		printf("%s{\"back\":%" PRIu64 ",\"table\":\"%s\",\"travel\":%" PRIu64 "}", k ? "," : "", f->strides[k].back,
+		       wfs_hex(&f->strides[k].id).s, f->strides[k].travel);
+	printf("]");
+}
+
 static int show_file(struct wfs_store *st, const struct wfs_file *f, bool json, bool tensors, bool first,
 		     struct wfs_err *err)
 {
@@ -185,6 +194,7 @@ static int show_file(struct wfs_store *st, const struct wfs_file *f, bool json, 
 		       f->whole ? "sha256" : "table", wfs_hex(f->whole ? &f->sha256 : &f->table).s);
 		if (f->has_anchor)
 			printf(",\"anchor\":\"%s\"", wfs_hex(&f->anchor).s);
+		json_strides(f);
 		if (t)
 			json_how(&s);
 	} else {
@@ -195,7 +205,10 @@ static int show_file(struct wfs_store *st, const struct wfs_file *f, bool json, 
 			print_how(&s);
 		else
 			printf("whole");
-		printf("%s\n", f->has_anchor ? "; in full too" : "");
+		printf("%s\n", f->has_anchor && !wfs_digest_equal(&f->anchor, &f->table) ? "; in full too" : "");
+		for (unsigned k = 0; k < f->n_strides; k++)
+			printf("  %10s  %10s travel  from %" PRIu64 " versions back\n", "",
+			       wfs_human_size(travel, f->strides[k].travel), f->strides[k].back);
 	}
 	if (tensors && t && f->has_layout)
 		r = show_tensors(st, f, t, json, err);

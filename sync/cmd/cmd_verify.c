@@ -190,21 +190,31 @@ static int verify_table(struct verify *v, const struct wfs_digest *id, uint64_t 
 	return r;
 }
 
-static int verify_anchor(struct verify *v, const struct wfs_file *f, const struct wfs_table *t, uint64_t version)
+/* A second table is one of the same bytes; an anchor needs no base for them. */
+static int check_second(struct verify *v, const struct wfs_table *t, const struct wfs_table *other, bool alone)
 {
-	struct wfs_table *a = NULL;
-	int r;
+	for (uint32_t b = 0; b < wfs_table_n_blocks(t); b++)
+		if (wfs_table_block(t, b).hash != wfs_table_block(other, b).hash ||
+		    (alone && wfs_codec_needs_base(wfs_table_block(other, b).codec)))
+			return wfs_fail(&v->err, -EBADMSG, "differs from the file's table at block %u", b);
+	return 0;
+}
 
-	r = verify_table(v, &f->anchor, f->size, version, &a);
-	for (uint32_t b = 0; r == 0 && t && b < wfs_table_n_blocks(a); b++) {
-		struct wfs_block_ref x = wfs_table_block(a, b);
+static int verify_second(struct verify *v, const struct wfs_file *f, const struct wfs_digest *id, bool alone,
+			 const struct wfs_table *t, uint64_t version)
+{
+	struct wfs_table *other = NULL;
+	int r = 0;
 
-		if (x.hash != wfs_table_block(t, b).hash || wfs_codec_needs_base(x.codec))
-			r = wfs_fail(&v->err, -EBADMSG, "anchor table %s differs from table at block %u",
-				     wfs_hex(&f->anchor).s, b);
+	if (wfs_digest_equal(id, &f->table)) {
+		r = t && alone ? check_second(v, t, t, alone) : 0;
+	} else if (is_new(v, id)) {
+		r = verify_table(v, id, f->size, version, &other);
+		if (r == 0 && t)
+			r = check_second(v, t, other, alone);
 	}
-	wfs_table_close(a);
-	return r;
+	wfs_table_close(other);
+	return r < 0 ? wfs_wrap(&v->err, r, "%s table %s", alone ? "anchor" : "stride", wfs_hex(id).s) : 0;
 }
 
 static int verify_layout(struct verify *v, const struct wfs_file *f)
@@ -245,8 +255,10 @@ static int verify_file(struct verify *v, const struct wfs_version *ver, const st
 		return is_new(v, &f->sha256) ? verify_whole(v, ver, f) : 0;
 	if (is_new(v, &f->table))
 		r = verify_table(v, &f->table, f->size, ver->sequence, &t);
-	if (r == 0 && f->has_anchor && is_new(v, &f->anchor))
-		r = verify_anchor(v, f, t, ver->sequence);
+	if (r == 0 && f->has_anchor)
+		r = verify_second(v, f, &f->anchor, true, t, ver->sequence);
+	for (unsigned k = 0; r == 0 && k < f->n_strides; k++)
+		r = verify_second(v, f, &f->strides[k].id, false, t, ver->sequence);
 	wfs_table_close(t);
 	if (r == 0 && f->has_layout && is_new(v, &f->layout))
 		r = verify_layout(v, f);

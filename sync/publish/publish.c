@@ -166,6 +166,15 @@ static int encode(struct publish *p, struct wfs_encode *e, const struct wfs_inpu
 	return wfs_encode_file(e, err);
 }
 
+/* The newest full copy is the parent's, or the one that it names. */
+static void full_as_before(struct wfs_file *f, const struct wfs_file *old)
+{
+	if (!old || (!old->has_anchor && !old->full_back))
+		return;
+	f->full = old->full;
+	f->full_back = old->has_anchor ? 1 : old->full_back + 1;
+}
+
 /* Once more, every block in full. */
 static int add_anchor(struct publish *p, const struct wfs_input *in, struct wfs_file *f, struct wfs_err *err)
 {
@@ -182,6 +191,7 @@ static int add_anchor(struct publish *p, const struct wfs_input *in, struct wfs_
 		r = put_object(p, "tables", e.table.data, e.table.len, &f->anchor, err);
 	if (r == 0) {
 		f->has_anchor = p->res->anchor = true;
+		f->full = e.stored + e.table.len;
 		p->res->store_growth += e.stored;
 	}
 	wfs_buf_free(&e.table);
@@ -189,23 +199,34 @@ static int add_anchor(struct publish *p, const struct wfs_input *in, struct wfs_
 	return r;
 }
 
-static int wants_anchor(struct publish *p, const struct wfs_buf *raw, bool *out, struct wfs_err *err)
+/* Where the file is stored in full, after what the table itself is. */
+static int see_to_anchor(struct publish *p, const struct wfs_input *in, const struct wfs_file *old,
+			 const struct wfs_buf *raw, struct wfs_file *f, struct wfs_err *err)
 {
 	WFS_AUTO(wfs_buf_free) struct wfs_buf copy = WFS_BUF_INIT;
+	bool based = false, due = p->o->full;
 	struct wfs_table *t;
 	int r;
 
-	*out = false;
 	if (wfs_buf_append(&copy, raw->data, raw->len) < 0)
 		return wfs_fail(err, -ENOMEM, "out of memory");
 	r = wfs_table_open(&t, &copy, err);
 	if (r < 0)
 		return r;
-	for (uint32_t b = 0; p->o->full && b < wfs_table_n_blocks(t) && !*out; b++)
-		*out = wfs_codec_needs_base(wfs_table_block(t, b).codec);
-	if (!*out)
-		r = wfs_chain_wants_anchor(out, p->store, t, err);
+	for (uint32_t b = 0; b < wfs_table_n_blocks(t) && !based; b++)
+		based = wfs_codec_needs_base(wfs_table_block(t, b).codec);
+	if (based && !due)
+		r = wfs_chain_wants_anchor(&due, p->store, t, err);
 	wfs_table_close(t);
+	if (r == 0 && based && due)
+		return add_anchor(p, in, f, err);
+	if (r == 0 && !based) {
+		f->has_anchor = true;
+		f->anchor = f->table;
+		f->full = f->travel;
+	} else if (r == 0) {
+		full_as_before(f, old);
+	}
 	return r;
 }
 
@@ -223,7 +244,6 @@ static int store_encoded(struct publish *p, const struct wfs_input *in, const st
 			 const struct wfs_pieces *pieces, struct wfs_encode *e, struct wfs_file *f,
 			 struct wfs_err *err)
 {
-	bool anchor;
 	int r;
 
 	r = put_object(p, "tables", e->table.data, e->table.len, &f->table, err);
@@ -236,11 +256,7 @@ static int store_encoded(struct publish *p, const struct wfs_input *in, const st
 	}
 	if (r == 0 && in->header)
 		r = put_layout(p, in, old, f, err);
-	if (r == 0)
-		r = wants_anchor(p, &e->table, &anchor, err);
-	if (r == 0 && anchor)
-		r = add_anchor(p, in, f, err);
-	return r;
+	return r < 0 ? r : see_to_anchor(p, in, old, &e->table, f, err);
 }
 
 /* As the parent has it: nothing new to name. */
@@ -249,6 +265,9 @@ static void reuse(struct wfs_file *f, const struct wfs_file *old)
 	f->table = old->table;
 	f->has_anchor = old->has_anchor;
 	f->anchor = old->anchor;
+	f->full = old->full;
+	if (!old->has_anchor)
+		full_as_before(f, old);
 	f->has_layout = old->has_layout;
 	f->layout = old->layout;
 }
