@@ -115,21 +115,68 @@ static int find_refusal(void *arg, const struct wfs_json_event *ev, struct wfs_e
 	return 0;
 }
 
+int client_open(const struct client *c, const char *line, struct wfs_err *err)
+{
+	int fd = connect_any(c, err), r;
+	size_t len = strlen(line);
+
+	if (fd < 0)
+		return fd;
+	if (send(fd, line, len, MSG_NOSIGNAL) == (ssize_t)len && send(fd, "\n", 1, MSG_NOSIGNAL) == 1)
+		return fd;
+	r = wfs_fail_sys(err, "control socket");
+	close(fd);
+	return r;
+}
+
+/* Events are a few hundred bytes each and rare: a byte at a time keeps no state between calls. */
+int client_line(struct wfs_buf *out, int fd, int timeout_ms, struct wfs_err *err)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	char c;
+
+	for (out->len = 0;;) {
+		int r = poll(&p, 1, timeout_ms);
+		ssize_t n;
+
+		if (r == 0)
+			return -ETIMEDOUT;
+		n = r > 0 ? read(fd, &c, 1) : -1;
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return wfs_fail_sys(err, "control socket");
+		if (n == 0)
+			return 0;
+		if (out->len >= ANSWER_MAX || wfs_buf_append(out, c == '\n' ? "" : &c, 1) < 0)
+			return wfs_fail(err, -ENOMEM, "out of memory");
+		if (c == '\n')
+			return wfs_json_parse(out->data, --out->len, WFS_JSON_EVENTS_MAX, find_refusal, NULL, err) < 0 ? -EPERM : 1;
+	}
+}
+
 int client_call(struct wfs_buf *out, const struct client *c, const char *line, unsigned timeout_ms,
 		struct wfs_err *err)
 {
-	WFS_AUTO(wfs_close_fd) int fd = connect_any(c, err);
-	size_t len = strlen(line);
+	WFS_AUTO(wfs_close_fd) int fd = client_open(c, line, err);
 	int r;
 
 	if (fd < 0)
 		return fd;
-	if (send(fd, line, len, MSG_NOSIGNAL) != (ssize_t)len || send(fd, "\n", 1, MSG_NOSIGNAL) != 1)
-		return wfs_fail_sys(err, "control socket");
 	r = receive(out, fd, timeout_ms, err);
 	if (r < 0)
 		return wfs_wrap(err, r, "%s", c->point);
 	return wfs_json_parse(out->data, out->len, WFS_JSON_EVENTS_MAX, find_refusal, NULL, err);
+}
+
+bool client_number(uint64_t *out, const char *text)
+{
+	size_t n = strlen(text);
+
+	if (!n || n > 19 || strspn(text, "0123456789") != n)
+		return false;
+	*out = strtoull(text, NULL, 10);
+	return true;
 }
 
 pid_t client_pid(const struct client *c)

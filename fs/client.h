@@ -24,6 +24,15 @@ int client_find(struct client *c, const char *mnt);
 int client_call(struct wfs_buf *out, const struct client *c, const char *line, unsigned timeout_ms,
 		struct wfs_err *err);
 
+/* The same for a command with many answers: send it, then take line after line, NUL-terminated and
+ * without its newline, from the descriptor; the caller closes it.  client_line: 1 a line, 0 the
+ * daemon has closed, -ETIMEDOUT (without message). */
+int client_open(const struct client *c, const char *line, struct wfs_err *err);
+int client_line(struct wfs_buf *out, int fd, int timeout_ms, struct wfs_err *err);	/* -1: for ever */
+
+/* A sequence on the command line: digits only. */
+bool client_number(uint64_t *out, const char *text);
+
 /* Process of the daemon, 0 when it cannot be asked. */
 pid_t client_pid(const struct client *c);
 

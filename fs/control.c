@@ -3,7 +3,8 @@
  * control.c - the thread behind the control socket; it also takes the signals
  *
  * One thread polls all peers, so nothing here may wait: answers go into a buffer that is written
- * as the peer reads it, and a peer that does neither is dropped after a deadline.
+ * as the peer reads it, and a peer that does neither is dropped after a deadline.  A listener may
+ * take as long as it likes: it has one line in its buffer, and when that is out, the newest is next.
  */
 #include <errno.h>
 #include <poll.h>
@@ -29,8 +30,9 @@ static uint64_t in_ms(uint64_t ms)
 
 /* ---- peers ---- */
 
-void peer_drop(struct peer *p)
+void peer_drop(struct control *c, struct peer *p)
 {
+	c->n_waiters -= p->counted;
 	close(p->fd);
 	wfs_buf_free(&p->out);
 	*p = (struct peer){ .fd = -1 };
@@ -41,7 +43,7 @@ void peer_answer(struct peer *p)
 	wfs_buf_append(&p->out, "\n", 1);
 	p->state = PEER_WRITES;
 	p->sent = 0;
-	p->deadline_ns = in_ms(TALK_MS);
+	p->deadline_ns = in_ms(p->listens ? CONTROL_FOR_EVER_MS : TALK_MS);
 }
 
 void peer_refuse(struct peer *p, const char *why)
@@ -55,13 +57,27 @@ void peer_refuse(struct peer *p, const char *why)
 void peer_wait(struct control *c, struct peer *p, uint64_t ms,
 	       void (*look)(struct control *c, struct peer *p, bool late))
 {
+	if (!p->counted && c->n_waiters >= CONTROL_WAITERS_MAX) {
+		p->listens = false;
+		peer_refuse(p, "too many processes wait for versions or listen for events");
+		return;
+	}
+	c->n_waiters += !p->counted;
+	p->counted = true;
 	p->state = PEER_WAITS;
 	p->look = look;
 	p->deadline_ns = in_ms(ms);
 	look(c, p, ms == 0);
 }
 
-void peer_flush(struct peer *p)
+/* A listener's line is out: it gets the next one, or waits for it. */
+static void listen_again(struct control *c, struct peer *p)
+{
+	p->out.len = p->sent = 0;
+	peer_wait(c, p, CONTROL_FOR_EVER_MS, p->look);
+}
+
+void peer_flush(struct control *c, struct peer *p)
 {
 	ssize_t n = send(p->fd, p->out.data + p->sent, p->out.len - p->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
 
@@ -69,8 +85,10 @@ void peer_flush(struct peer *p)
 		return;
 	if (n > 0)
 		p->sent += (size_t)n;
-	if (n < 0 || p->sent == p->out.len)
-		peer_drop(p);
+	if (n >= 0 && p->sent == p->out.len && p->listens)
+		listen_again(c, p);
+	else if (n < 0 || p->sent == p->out.len)
+		peer_drop(c, p);
 }
 
 static void peer_read(struct control *c, struct peer *p)
@@ -80,7 +98,7 @@ static void peer_read(struct control *c, struct peer *p)
 
 	if (n <= 0) {
 		if (n == 0 || (errno != EAGAIN && errno != EINTR))
-			peer_drop(p);
+			peer_drop(c, p);
 		return;
 	}
 	if (p->state != PEER_READS)
@@ -92,7 +110,7 @@ static void peer_read(struct control *c, struct peer *p)
 		p->len = 0;
 		control_command(c, p);
 	} else if (p->len == sizeof(p->line) - 1) {
-		peer_drop(p);
+		peer_drop(c, p);
 	}
 }
 
@@ -150,7 +168,7 @@ static void look_after(struct control *c, uint64_t now)
 		if (p->state == PEER_WAITS)
 			p->look(c, p, now >= p->deadline_ns);
 		else if (now >= p->deadline_ns)
-			peer_drop(p);
+			peer_drop(c, p);
 	}
 }
 
@@ -179,7 +197,7 @@ static void serve(struct control *c, const struct pollfd *p)
 		if (peer->fd < 0 || peer->fd != p[N_FIXED + i].fd || !got)
 			continue;
 		if (peer->state == PEER_WRITES && (got & POLLOUT))
-			peer_flush(peer);
+			peer_flush(c, peer);
 		else if (got & (POLLIN | POLLHUP | POLLERR))
 			peer_read(c, peer);
 	}
@@ -232,9 +250,10 @@ static void close_all(struct control *c)
 {
 	struct stat st;
 
+	control_end_events(c);
 	for (size_t i = 0; i < CONTROL_PEERS_MAX; i++)
 		if (c->peer[i].fd >= 0)
-			peer_drop(&c->peer[i]);
+			peer_drop(c, &c->peer[i]);
 	/* after a detached mount the name may be another daemon's */
 	if (c->fixed[FD_LISTEN] >= 0 && lstat(c->path, &st) == 0 && st.st_ino == c->socket_ino)
 		unlink(c->path);

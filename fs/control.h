@@ -4,6 +4,8 @@
  *
  *   status            the status object
  *   wait N MS         {"newest":S} once a version above N is shown; {"newest":S,"timeout":true} after MS
+ *   events N          a line for each version above N from now on, the newest one first, if it is;
+ *                     {"event":"end"} when the mount ends
  *   poke              look at the store now
  *   stop              end the mount, as SIGTERM does; for its owner and root
  *

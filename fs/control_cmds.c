@@ -16,11 +16,11 @@
 
 enum who { ANYONE, OWNER, ROOT };	/* OWNER: of the mount, and root */
 
-static void cmd_status(struct control *c, struct peer *p, const char *args)
+static void command_status(struct control *c, struct peer *p, const char *args)
 {
 	(void)args;
 	if (fs_status_json(c->fs, &p->out) < 0)
-		peer_drop(p);
+		peer_drop(c, p);
 	else
 		peer_answer(p);
 }
@@ -45,7 +45,7 @@ static void look_wait(struct control *c, struct peer *p, bool late)
 	peer_answer(p);
 }
 
-static void cmd_wait(struct control *c, struct peer *p, const char *args)
+static void command_wait(struct control *c, struct peer *p, const char *args)
 {
 	uint64_t ms;
 
@@ -55,7 +55,7 @@ static void cmd_wait(struct control *c, struct peer *p, const char *args)
 		peer_wait(c, p, WFS_MIN(ms, (uint64_t)WAIT_MS_MAX), look_wait);
 }
 
-static void cmd_poke(struct control *c, struct peer *p, const char *args)
+static void command_poke(struct control *c, struct peer *p, const char *args)
 {
 	(void)args;
 	wfs_replica_poke(c->fs->replica);
@@ -63,12 +63,12 @@ static void cmd_poke(struct control *c, struct peer *p, const char *args)
 	peer_answer(p);
 }
 
-static void cmd_stop(struct control *c, struct peer *p, const char *args)
+static void command_stop(struct control *c, struct peer *p, const char *args)
 {
 	(void)args;
 	wfs_buf_printf(&p->out, "{\"ok\":true,\"pid\":%d}", (int)getpid());
 	peer_answer(p);
-	peer_flush(p);
+	peer_flush(c, p);
 	control_stop_once(c, "stop was asked for");
 }
 
@@ -77,10 +77,11 @@ static const struct command {
 	enum who who;
 	void (*run)(struct control *c, struct peer *p, const char *args);	/* args: "" when there are none */
 } commands[] = {
-	{ "status", ANYONE, cmd_status },
-	{ "wait", ANYONE, cmd_wait },
-	{ "poke", ANYONE, cmd_poke },
-	{ "stop", OWNER, cmd_stop },
+	{ "status", ANYONE, command_status },
+	{ "wait", ANYONE, command_wait },
+	{ "events", ANYONE, command_events },
+	{ "poke", ANYONE, command_poke },
+	{ "stop", OWNER, command_stop },
 };
 
 static bool allowed(const struct command *cmd, const struct peer *p)

@@ -5,6 +5,7 @@
  *   control.c		the thread: accept, read a line, write answers, deadlines, signals
  *   control_socket.c	where the socket is
  *   control_cmds.c	the table of commands
+ *   control_events.c	the listeners
  *
  * Everything here runs in the control thread, so nothing may wait.
  */
@@ -20,8 +21,10 @@
 #include "control.h"
 #include "weightfs/buf.h"
 
-#define CONTROL_PEERS_MAX	64u
-#define CONTROL_LINE_MAX	256u
+#define CONTROL_PEERS_MAX	512u		/* connections */
+#define CONTROL_WAITERS_MAX	448u		/* of them waiting or listening: some are left for status and stop */
+#define CONTROL_LINE_MAX	1024u
+#define CONTROL_FOR_EVER_MS	(3650ull * 24 * 3600 * 1000)
 
 enum { FD_SIGNAL, FD_WAKE, FD_LISTEN, N_FIXED };
 
@@ -34,11 +37,13 @@ struct peer {
 	uint64_t deadline_ns;
 	char line[CONTROL_LINE_MAX];
 	size_t len, sent;
+	bool counted;			/* in n_waiters */
 	struct wfs_buf out;
 	/* PEER_WAITS: called after something was shown and, once, late, at the deadline; it answers
 	 * or leaves the peer waiting */
 	void (*look)(struct control *c, struct peer *p, bool late);
-	uint64_t above;			/* look_wait's */
+	bool listens;			/* after an answer it waits again, for ever */
+	uint64_t above;			/* the newest that it knows */
 };
 
 struct control {
@@ -50,6 +55,7 @@ struct control {
 	char path[PATH_MAX];
 	ino_t socket_ino;
 	atomic_bool quit;
+	unsigned n_waiters;		/* peers that called peer_wait */
 	pthread_t thread;
 	struct peer peer[CONTROL_PEERS_MAX];
 };
@@ -60,8 +66,8 @@ void peer_answer(struct peer *p);
 void peer_refuse(struct peer *p, const char *why);
 void peer_wait(struct control *c, struct peer *p, uint64_t ms,
 	       void (*look)(struct control *c, struct peer *p, bool late));
-void peer_flush(struct peer *p);	/* send what the socket takes now */
-void peer_drop(struct peer *p);
+void peer_flush(struct control *c, struct peer *p);	/* send what the socket takes now */
+void peer_drop(struct control *c, struct peer *p);
 void control_stop_once(struct control *c, const char *why);
 
 /* control_socket.c: listen; the path is in c.  A descriptor or a negative errno. */
@@ -69,5 +75,11 @@ int control_listen(struct control *c, struct wfs_err *err);
 
 /* control_cmds.c: run the command in p->line. */
 void control_command(struct control *c, struct peer *p);
+
+/* control_events.c */
+void command_events(struct control *c, struct peer *p, const char *args);
+/* Append the event of model m (weightfs(1), "Events"). */
+int control_event(struct wfs_buf *out, const struct fs *fs, const struct wfs_model *m, uint64_t skipped);
+void control_end_events(struct control *c);	/* tell the listeners that the mount ends */
 
 #endif

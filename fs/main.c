@@ -99,6 +99,7 @@ static const struct command {
 	{ "unmount", "MNT [--lazy]", cmd_unmount },
 	{ "status", "MNT [--json]", cmd_status },
 	{ "wait", "MNT [--newer-than SEQUENCE] [--timeout SECONDS]", cmd_wait },
+	{ "events", "MNT [--json] [--newer-than SEQUENCE]", cmd_events },
 	{ "verify", "CACHE", cmd_verify },
 };
 

@@ -33,13 +33,14 @@ _weightfs()
 		return
 	fi
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		words="mount unmount status wait verify --help --version"
+		words="mount unmount status wait events verify --help --version"
 	else
 		case ${COMP_WORDS[1]} in
 		mount) words="-o --help" ;;
 		unmount) words="--lazy --help" ;;
 		status) words="--json --help" ;;
 		wait) words="--newer-than --timeout --help" ;;
+		events) words="--json --newer-than --help" ;;
 		verify) words="--help" ;;
 		esac
 	fi

@@ -26,6 +26,7 @@ _weightfs_commands() {
 	status) _arguments '--json[as JSON]' '--help[options]' '1:mount point:_files -/' ;;
 	wait) _arguments '--newer-than[number]:number' '--timeout[seconds]:seconds' '--help[options]' \
 		'1:mount point:_files -/' ;;
+	events) _arguments '--json[as JSON]' '--newer-than[number]:number' '--help[options]' '1:mount point:_files -/' ;;
 	verify) _arguments '--help[options]' '1:cache:_files -/' ;;
 	esac
 }
@@ -48,7 +49,7 @@ _weightfs_programs() {
 	local -a commands
 	local curcontext=$curcontext state line
 	case $service in
-	weightfs) commands=(mount unmount status wait verify) ;;
+	weightfs) commands=(mount unmount status wait events verify) ;;
 	weightsync) commands=(publish log show pull verify) ;;
 	esac
 	_arguments -C '--help[commands]' '--version[version]' '1:command:($commands)' '*::argument:->rest'
