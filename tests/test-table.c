@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "format/format.h"
 #include "weightfs/io.h"
 #include "weightfs/limits.h"
 #include "weightfs/safetensors.h"
@@ -101,8 +102,11 @@ static void test_read_back(void)
 	wfs_table_close(t);
 }
 
-#define HEADER 64
-#define BASE HEADER
+/* Where things are in the object, and in the arrays that it stands for. */
+#define ROWS_FORM 36
+#define HASHES_FORM 40
+#define ARRAYS 1000			/* offsets from here on are in the arrays */
+#define BASE ARRAYS
 #define PIECE(i) (BASE + 72 + 24 * (i))
 #define PACK PIECE(2)
 #define BLOCK(i) (PACK + 56 + 16 * (i))
@@ -116,13 +120,18 @@ static const struct {
 	{ "not a table", 0, 1, { 'X' }, -EBADMSG },
 	{ "format from the future", 3, 1, { '2' }, -EPROTONOSUPPORT },
 	{ "another block size", 4, 1, { 21 }, -EPROTONOSUPPORT },
-	{ "reserved header byte", 63, 1, { 1 }, -EBADMSG },
 	{ "size over the limit", 15, 1, { 255 }, -EBADMSG },
 	{ "size that another block count has", 10, 1, { 0x40 }, -EBADMSG },
 	{ "n_bases 2^32-1", 20, 4, { 255, 255, 255, 255 }, -EBADMSG },
 	{ "n_pieces 2^32-1", 24, 4, { 255, 255, 255, 255 }, -EBADMSG },
 	{ "n_packs 2^32-1", 28, 4, { 255, 255, 255, 255 }, -EBADMSG },
 	{ "n_groups 2^32-1", 32, 4, { 255, 255, 255, 255 }, -EBADMSG },
+	{ "more groups than blocks", 32, 1, { 5 }, -EBADMSG },
+	{ "a group more than digests", 32, 1, { 2 }, -EBADMSG },
+	{ "rows of 2^31-1 bytes", ROWS_FORM, 4, { 255, 255, 255, 0x7f }, -EBADMSG },
+	{ "rows as they are, but short", ROWS_FORM + 3, 1, { 0x80 }, -EBADMSG },
+	{ "hashes of 2^31-1 bytes", HASHES_FORM, 4, { 255, 255, 255, 255 }, -EBADMSG },
+	{ "hashes as they are, but short", HASHES_FORM + 3, 1, { 0x80 }, -EBADMSG },
 	{ "base over the limit", BASE + 71, 1, { 1 }, -EBADMSG },
 	{ "base too small for its piece", BASE + 64, 4, { 0, 0, 0x10, 0 }, -EBADMSG },
 	{ "first piece not at 0", PIECE(0), 1, { 1 }, -EBADMSG },
@@ -145,9 +154,22 @@ static const struct {
 	{ "delta without bytes", BLOCK(1) + 12, 1, { WFS_CODEC_DELTA1 }, -EBADMSG },
 	{ "longer than its block", BLOCK(3) + 8, 4, { 101, 0, 0, 0 }, -EBADMSG },
 	{ "stored bytes of 2^32-1", BLOCK(0) + 8, 4, { 255, 255, 255, 255 }, -EBADMSG },
-	{ "reserved block byte", BLOCK(0) + 13, 1, { 1 }, -EBADMSG },
 	{ "two groups, one digest", BLOCK(0) + 10, 1, { 1 }, -EBADMSG },
 };
+
+/* The object anew with some bytes of its arrays changed. */
+static void change_arrays(struct wfs_buf *object, size_t at, const uint8_t *bytes, size_t len)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf flat = WFS_BUF_INIT;
+	struct wfs_table_counts c;
+	struct wfs_err err = { "" };
+
+	CHECK_INT(wfs_table_unpack(&flat, &c, object->data, object->len, &err), 0, err.msg);
+	CHECK(at + len <= flat.len);
+	memcpy(flat.data + at, bytes, len);
+	object->len = 0;
+	CHECK_INT(wfs_table_pack_object(object, &c, flat.data, &err), 0, err.msg);
+}
 
 static void test_refused(void)
 {
@@ -157,7 +179,10 @@ static void test_refused(void)
 		struct wfs_err err = { "" };
 
 		small_table(&raw);
-		memcpy(raw.data + refused[i].at, refused[i].bytes, refused[i].len);
+		if (refused[i].at >= ARRAYS)
+			change_arrays(&raw, refused[i].at - ARRAYS, refused[i].bytes, refused[i].len);
+		else
+			memcpy(raw.data + refused[i].at, refused[i].bytes, refused[i].len);
 		CHECK_INT(wfs_table_open(&t, &raw, &err), refused[i].want, refused[i].name);
 		CHECK(!t && err.msg[0]);
 		wfs_table_close(t);
@@ -265,4 +290,28 @@ static void test_empty_and_sparse(void)
 	}
 }
 
-TEST_MAIN(T(test_golden), T(test_read_back), T(test_refused), T(test_lengths), T(test_random_tables), T(test_empty_and_sparse))
+/* The blocks of one layout cost little more than their hashes. */
+static void test_small(void)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf raw = WFS_BUF_INIT;
+	struct wfs_piece piece = { .base = WFS_NO_BASE, .dtype = WFS_DT_BF16 };
+	struct wfs_table_writer *w = NULL;
+	struct wfs_digest id = { { 1 } };
+	struct wfs_err err = { "" };
+	uint32_t n = 4000;
+
+	CHECK_INT(wfs_table_writer_new(&w, (uint64_t)n << WFS_BLOCK_SHIFT, &err), 0, err.msg);
+	CHECK_INT(wfs_table_add_piece(w, &piece, &err), 0, err.msg);
+	CHECK_INT(wfs_table_begin_pack(w, 0, &err), 0, err.msg);
+	for (uint32_t i = 0; i < n; i++)
+		CHECK_INT(wfs_table_add_block(w, test_random(&state), WFS_CODEC_ZSTD, stored_bytes, 4000 + below(500), &err), 0,
+			  err.msg);
+	CHECK_INT(wfs_table_end_pack(w, &id, 1u << 30, &err), 0, err.msg);
+	CHECK_INT(wfs_table_finish(w, &raw, &err), 0, err.msg);
+	/* 8 of hash, 2 of digest, 9 bits of length in 2 bytes */
+	CHECK(raw.len < n * 12u);
+	wfs_table_writer_free(w);
+}
+
+TEST_MAIN(T(test_golden), T(test_read_back), T(test_refused), T(test_lengths), T(test_random_tables), T(test_empty_and_sparse),
+	  T(test_small))

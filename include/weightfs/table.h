@@ -65,13 +65,14 @@ struct wfs_group {
 
 struct wfs_table;
 
-/* Parse and check an object.  Takes raw's memory on success.  -EBADMSG, -EPROTONOSUPPORT, -ENOMEM. */
-int wfs_table_open(struct wfs_table **out, struct wfs_buf *raw, struct wfs_err *err);
+/* Parse and check an object, which on success is freed.  -EBADMSG, -EPROTONOSUPPORT, -ENOMEM. */
+int wfs_table_open(struct wfs_table **out, struct wfs_buf *object, struct wfs_err *err);
 void wfs_table_close(struct wfs_table *t);
 
 uint64_t wfs_table_size(const struct wfs_table *t);		/* of the file */
 uint64_t wfs_table_stored(const struct wfs_table *t);		/* stored bytes of all blocks */
-size_t wfs_table_raw_len(const struct wfs_table *t);		/* of the object itself */
+size_t wfs_table_object_len(const struct wfs_table *t);		/* of the object itself */
+size_t wfs_table_memory(const struct wfs_table *t);		/* what it takes in memory, nearly */
 uint32_t wfs_table_n_blocks(const struct wfs_table *t);
 uint32_t wfs_table_n_groups(const struct wfs_table *t);
 uint32_t wfs_table_n_packs(const struct wfs_table *t);

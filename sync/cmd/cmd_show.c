@@ -51,7 +51,7 @@ static int summarize(struct wfs_store *st, const struct wfs_digest *id, struct s
 		return wfs_wrap(err, r, "table %s", wfs_hex(id).s);
 	s->blocks = wfs_table_n_blocks(t);
 	s->stored = wfs_table_stored(t);
-	s->table_len = wfs_table_raw_len(t);
+	s->table_len = wfs_table_object_len(t);
 	for (uint32_t b = 0; b < s->blocks; b++) {
 		struct wfs_block_ref ref = wfs_table_block(t, b);
 

@@ -50,14 +50,29 @@ int wfs_delta1_decode(uint8_t *block, const uint8_t *stored, size_t stored_len,
 /* Is stored_len possible for a block of block_len bytes?  0, -EBADMSG or -EPROTONOSUPPORT. */
 int wfs_stored_check(unsigned codec, uint32_t stored_len, uint32_t block_len, struct wfs_err *err);
 
-/* Table layout: weightfs-format(5), "Blocks and tables". */
+/* Table layout: weightfs-format(5), "Blocks and tables".  In memory the arrays follow one another: bases,
+ * pieces, packs, blocks (hash, stored bytes, codec, three zeros), group digests. */
 #define TABLE_MAGIC		"WFT1"
-#define TABLE_HEADER_LEN	64
+#define TABLE_HEADER_LEN	44
 #define TABLE_BASE_LEN		72
 #define TABLE_PIECE_LEN		24
 #define TABLE_PACK_LEN		56
 #define TABLE_BLOCK_LEN		16
 #define TABLE_DIGEST_LEN	32
+
+struct wfs_table_counts {
+	uint64_t size;			/* of the file */
+	uint32_t n_blocks, n_bases, n_pieces, n_packs, n_groups;
+};
+
+/* Bytes of the arrays; counts within their limits. */
+uint64_t wfs_table_flat_len(const struct wfs_table_counts *c);
+/* An object's arrays, with nothing but their lengths checked. */
+int wfs_table_unpack(struct wfs_buf *flat, struct wfs_table_counts *c, const void *object, size_t len,
+		     struct wfs_err *err);
+/* Append the object. */
+int wfs_table_pack_object(struct wfs_buf *out, const struct wfs_table_counts *c, const uint8_t *flat,
+			  struct wfs_err *err);
 
 /* Number of blocks of a file of at most WFS_FILE_MAX bytes. */
 static inline uint32_t wfs_block_count(uint64_t file_size)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * table.c - the checked, read-only view of a table object
+ * table.c - the checked, read-only view of a table
  *
- * The object's own memory is kept and read in place: a table of a million blocks would otherwise be
- * there twice.  Beside it stand only what a lookup cannot find quickly: a running sum of stored bytes
+ * Its arrays are kept as table_object.c made them and read in place: a table of a million blocks would
+ * otherwise be there twice.  Beside it stand only what a lookup cannot find quickly: a running sum of stored bytes
  * for every 64 blocks (the rest is added up when asked), and where each group begins and ends.
  *
  * Bases and pieces have the layout of their structs on little-endian machines; open rewrites them
@@ -32,7 +32,8 @@ struct extent {				/* of a group: its first and last block that store something 
 };
 
 struct wfs_table {
-	struct wfs_buf raw;
+	struct wfs_buf raw;		/* the arrays */
+	size_t object_len;
 	uint64_t size, stored;
 	uint32_t n_blocks, n_bases, n_pieces, n_packs, n_groups;
 	struct wfs_base *bases;		/* in raw, as the four below */
@@ -59,57 +60,25 @@ static bool is_zero(const uint8_t *p, size_t len)
 
 /* ---- open ---- */
 
-static int read_header(struct wfs_table *t, const uint8_t *h, size_t len, struct wfs_err *err)
+/* Find the arrays, whose length the counts make. */
+static void find_arrays(struct wfs_table *t, const struct wfs_table_counts *c)
 {
-	if (len < TABLE_HEADER_LEN)
-		return wfs_fail(err, -EBADMSG, "table: %zu bytes, shorter than its header", len);
-	if (memcmp(h, TABLE_MAGIC, 4) != 0)
-		return memcmp(h, TABLE_MAGIC, 3) == 0
-			? wfs_fail(err, -EPROTONOSUPPORT, "table: format WFT%c, this program reads " TABLE_MAGIC, h[3])
-			: wfs_fail(err, -EBADMSG, "table: does not begin with " TABLE_MAGIC);
-	if (wfs_get32(h + 4) != WFS_BLOCK_SHIFT)
-		return wfs_fail(err, -EPROTONOSUPPORT, "table: blocks of 2^%u bytes, this program reads 2^%u",
-				wfs_get32(h + 4), WFS_BLOCK_SHIFT);
-	if (!is_zero(h + 36, 28))
-		return wfs_fail(err, -EBADMSG, "table: reserved bytes of the header are not zero");
-	t->size = wfs_get64(h + 8);
-	t->n_blocks = wfs_get32(h + 16);
-	t->n_bases = wfs_get32(h + 20);
-	t->n_pieces = wfs_get32(h + 24);
-	t->n_packs = wfs_get32(h + 28);
-	t->n_groups = wfs_get32(h + 32);
-	if (t->size > WFS_FILE_MAX)
-		return wfs_fail(err, -EBADMSG, "table: a file of %llu bytes, at most %llu are possible",
-				(unsigned long long)t->size, WFS_FILE_MAX);
-	if (t->n_blocks != wfs_block_count(t->size))
-		return wfs_fail(err, -EBADMSG, "table: %u blocks for a file of %llu bytes", t->n_blocks,
-				(unsigned long long)t->size);
-	if (t->n_bases > WFS_TABLE_BASES_MAX || t->n_pieces > WFS_TABLE_PIECES_MAX || t->n_packs > WFS_TABLE_PACKS_MAX)
-		return wfs_fail(err, -EBADMSG, "table: %u bases, %u pieces, %u packs; at most %u, %u, %u are possible",
-				t->n_bases, t->n_pieces, t->n_packs, WFS_TABLE_BASES_MAX, WFS_TABLE_PIECES_MAX,
-				WFS_TABLE_PACKS_MAX);
-	return 0;
-}
+	uint8_t *at = t->raw.data;
 
-/* Find the arrays.  32-bit counts times small sizes: no sum here comes near 2^64. */
-static int find_arrays(struct wfs_table *t, uint8_t *raw, size_t len, struct wfs_err *err)
-{
-	uint64_t bases = TABLE_HEADER_LEN;
-	uint64_t pieces = bases + (uint64_t)t->n_bases * TABLE_BASE_LEN;
-	uint64_t packs = pieces + (uint64_t)t->n_pieces * TABLE_PIECE_LEN;
-	uint64_t blocks = packs + (uint64_t)t->n_packs * TABLE_PACK_LEN;
-	uint64_t digests = blocks + (uint64_t)t->n_blocks * TABLE_BLOCK_LEN;
-	uint64_t end = digests + (uint64_t)t->n_groups * TABLE_DIGEST_LEN;
-
-	if (end != len)
-		return wfs_fail(err, -EBADMSG, "table: %zu bytes where its counts make %llu", len,
-				(unsigned long long)end);
-	t->bases = (struct wfs_base *)(raw + bases);
-	t->pieces = (struct wfs_piece *)(raw + pieces);
-	t->raw_packs = raw + packs;
-	t->blocks = raw + blocks;
-	t->digests = (const struct wfs_digest *)(raw + digests);
-	return 0;
+	t->size = c->size;
+	t->n_blocks = c->n_blocks;
+	t->n_bases = c->n_bases;
+	t->n_pieces = c->n_pieces;
+	t->n_packs = c->n_packs;
+	t->n_groups = c->n_groups;
+	t->bases = (struct wfs_base *)at;
+	at += (size_t)c->n_bases * TABLE_BASE_LEN;
+	t->pieces = (struct wfs_piece *)at;
+	at += (size_t)c->n_pieces * TABLE_PIECE_LEN;
+	t->raw_packs = at;
+	at += (size_t)c->n_packs * TABLE_PACK_LEN;
+	t->blocks = at;
+	t->digests = (const struct wfs_digest *)(at + (size_t)c->n_blocks * TABLE_BLOCK_LEN);
 }
 
 static int read_bases(struct wfs_table *t, struct wfs_err *err)
@@ -293,7 +262,7 @@ static int read_blocks(struct wfs_table *t, struct wfs_err *err)
 	return r;
 }
 
-/* Lengths here are bounded by the object's own: its arrays were found in it before. */
+/* Lengths here are bounded by that of the arrays, which are there already. */
 static int alloc_side(struct wfs_table *t, struct wfs_err *err)
 {
 	size_t n_sums = ((size_t)t->n_blocks >> SUM_SHIFT) + 1;
@@ -306,14 +275,16 @@ static int alloc_side(struct wfs_table *t, struct wfs_err *err)
 	return 0;
 }
 
-static int read_table(struct wfs_table *t, struct wfs_buf *raw, struct wfs_err *err)
+static int read_table(struct wfs_table *t, const struct wfs_buf *object, struct wfs_err *err)
 {
-	int r = read_header(t, raw->data, raw->len, err);
+	struct wfs_table_counts c;
+	int r = wfs_table_unpack(&t->raw, &c, object->data, object->len, err);
 
-	if (r == 0)
-		r = find_arrays(t, raw->data, raw->len, err);
-	if (r == 0)
-		r = alloc_side(t, err);
+	if (r < 0)
+		return r;
+	t->object_len = object->len;
+	find_arrays(t, &c);
+	r = alloc_side(t, err);
 	if (r == 0)
 		r = read_bases(t, err);
 	if (r == 0)
@@ -325,22 +296,22 @@ static int read_table(struct wfs_table *t, struct wfs_buf *raw, struct wfs_err *
 	return r;
 }
 
-int wfs_table_open(struct wfs_table **out, struct wfs_buf *raw, struct wfs_err *err)
+int wfs_table_open(struct wfs_table **out, struct wfs_buf *object, struct wfs_err *err)
 {
 	struct wfs_table *t;
 	int r;
 
-	if (raw->len > WFS_TABLE_MAX)
-		return wfs_fail(err, -EBADMSG, "table: %zu bytes, at most %u are possible", raw->len, WFS_TABLE_MAX);
+	if (object->len > WFS_TABLE_MAX)
+		return wfs_fail(err, -EBADMSG, "table: %zu bytes, at most %u are possible", object->len, WFS_TABLE_MAX);
 	t = calloc(1, sizeof(*t));
 	if (!t)
 		return wfs_fail(err, -ENOMEM, "table: out of memory");
-	r = read_table(t, raw, err);
+	r = read_table(t, object, err);
 	if (r < 0) {
-		wfs_table_close(t);	/* raw stays the caller's */
+		wfs_table_close(t);
 		return r;
 	}
-	t->raw = wfs_buf_take(raw);
+	wfs_buf_free(object);
 	*out = t;
 	return 0;
 }
@@ -368,7 +339,12 @@ uint64_t wfs_table_stored(const struct wfs_table *t)
 	return t->stored;
 }
 
-size_t wfs_table_raw_len(const struct wfs_table *t)
+size_t wfs_table_object_len(const struct wfs_table *t)
+{
+	return t->object_len;
+}
+
+size_t wfs_table_memory(const struct wfs_table *t)
 {
 	return t->raw.len;
 }

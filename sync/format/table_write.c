@@ -211,30 +211,21 @@ int wfs_table_end_pack(struct wfs_table_writer *w, const struct wfs_digest *id, 
 
 int wfs_table_finish(struct wfs_table_writer *w, struct wfs_buf *out, struct wfs_err *err)
 {
+	WFS_AUTO(wfs_buf_free) struct wfs_buf flat = WFS_BUF_INIT;
 	const struct wfs_buf *parts[] = { &w->bases, &w->pieces, &w->packs, &w->blocks, &w->groups };
-	uint8_t h[TABLE_HEADER_LEN] = TABLE_MAGIC;
-	size_t len = sizeof(h);
+	struct wfs_table_counts c = {
+		.size = w->size, .n_blocks = w->n_blocks, .n_bases = w->n_bases, .n_pieces = w->n_pieces,
+		.n_packs = w->n_packs, .n_groups = w->n_groups,
+	};
 	int r = check_last_piece(w, w->size, err);
 
 	if (r < 0)
 		return r;
 	if (w->in_pack || w->added != w->n_blocks)
 		return wfs_fail(err, -EINVAL, "table: %u of %u blocks", w->added, w->n_blocks);
-	for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
-		len += parts[i]->len;
-	if (len > WFS_TABLE_MAX)
-		return wfs_fail(err, -EFBIG, "table: %zu bytes, at most %u are possible", len, WFS_TABLE_MAX);
-	wfs_put32(h + 4, WFS_BLOCK_SHIFT);
-	wfs_put64(h + 8, w->size);
-	wfs_put32(h + 16, w->n_blocks);
-	wfs_put32(h + 20, w->n_bases);
-	wfs_put32(h + 24, w->n_pieces);
-	wfs_put32(h + 28, w->n_packs);
-	wfs_put32(h + 32, w->n_groups);
-	if (wfs_buf_reserve(out, out->len + len) < 0)
+	if (wfs_buf_reserve(&flat, (size_t)wfs_table_flat_len(&c) + 1) < 0)
 		return no_memory(err);
-	r = wfs_buf_append(out, h, sizeof(h));
-	for (size_t i = 0; i < ARRAY_SIZE(parts) && r == 0; i++)
-		r = wfs_buf_append(out, parts[i]->data, parts[i]->len);
-	return r < 0 ? no_memory(err) : 0;
+	for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+		(void)wfs_buf_append(&flat, parts[i]->data, parts[i]->len);
+	return wfs_table_pack_object(out, &c, flat.data, err);
 }

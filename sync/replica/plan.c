@@ -237,7 +237,7 @@ static int get_source(struct planner *p, const struct wfs_digest *id, struct wfs
 
 	if (r < 0)
 		return r;
-	p->tables += wfs_table_raw_len((*out)->table);
+	p->tables += wfs_table_memory((*out)->table);
 	if (p->tables <= WFS_PLAN_TABLES_MAX)
 		return 0;
 	wfs_source_put(*out);

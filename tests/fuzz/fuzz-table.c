@@ -2,6 +2,9 @@
 /* fuzz-table.c - every accessor over every index of a table that was accepted */
 #include <stdlib.h>
 
+#include <string.h>
+
+#include "format/format.h"
 #include "weightfs/base.h"
 #include "weightfs/table.h"
 
@@ -28,6 +31,20 @@ static void look(const struct wfs_table *t, uint32_t i)
 	MUST(i >= g.first_block && i - g.first_block < g.n_blocks);
 }
 
+/* Its arrays make an object of which they come out again. */
+static void repack(const uint8_t *data, size_t size)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf flat = WFS_BUF_INIT;
+	WFS_AUTO(wfs_buf_free) struct wfs_buf object = WFS_BUF_INIT;
+	WFS_AUTO(wfs_buf_free) struct wfs_buf again = WFS_BUF_INIT;
+	struct wfs_table_counts c;
+
+	MUST(wfs_table_unpack(&flat, &c, data, size, NULL) == 0);
+	MUST(wfs_table_pack_object(&object, &c, flat.data, NULL) == 0);
+	MUST(wfs_table_unpack(&again, &c, object.data, object.len, NULL) == 0);
+	MUST(again.len == flat.len && (flat.len == 0 || memcmp(again.data, flat.data, flat.len) == 0));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	WFS_AUTO(wfs_buf_free) struct wfs_buf raw = WFS_BUF_INIT;
@@ -43,5 +60,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (uint32_t i = 0; i < wfs_table_n_blocks(t); i++)
 		look(t, i);
 	wfs_table_close(t);
+	repack(data, size);
 	return 0;
 }
