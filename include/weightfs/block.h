@@ -22,12 +22,13 @@ enum wfs_codec {
 	WFS_CODEC_SAME = 1,		/* the base's bytes; nothing stored */
 	WFS_CODEC_RAW = 2,		/* the bytes themselves */
 	WFS_CODEC_ZSTD = 3,		/* one zstd frame */
+	WFS_CODEC_PLANES = 4,		/* elements taken apart into bytes, exponents compressed */
 	WFS_CODEC_DELTA1 = 16,		/* gaps and code-point differences against the base */
 };
 
 bool wfs_codec_known(unsigned codec);
 bool wfs_codec_needs_base(unsigned codec);
-const char *wfs_codec_name(unsigned codec);	/* "zero", "same", "raw", "zstd", "delta1", "?" */
+const char *wfs_codec_name(unsigned codec);	/* "zero", "same", "raw", "zstd", "planes", ...; "?" */
 
 /* A run of equal elements inside a block.  Spans cover the block from 0 to len in order.
  * An element may begin before the block: `phase` bytes of the first one lie before it. */
@@ -38,7 +39,7 @@ struct wfs_span {
 };
 
 /* Store `next` (len bytes, 1..WFS_BLOCK_SIZE) in the fewest bytes; base may be NULL (then zero,
- * raw or zstd).  Appends to out and sets *codec.  -ENOMEM. */
+ * raw, zstd or, when there are spans, planes).  Appends to out and sets *codec.  -ENOMEM. */
 int wfs_block_encode(struct wfs_buf *out, unsigned *codec, const void *base, const void *next,
 		     size_t len, const struct wfs_span *spans, size_t n_spans, struct wfs_err *err);
 

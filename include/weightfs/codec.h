@@ -14,6 +14,10 @@
 int wfs_zstd_compress(struct wfs_buf *out, const void *data, size_t len, int level,
 		      struct wfs_err *err);
 
+/* Likewise, by the frequencies of bytes alone (Huffman): for data that does not repeat itself, where this
+ * is four times as fast, and smaller than what looking for repetitions makes of accidental ones. */
+int wfs_zstd_compress_bytes(struct wfs_buf *out, const void *data, size_t len, struct wfs_err *err);
+
 /* Decode exactly one frame that yields exactly len bytes into dst; -EBADMSG for anything else
  * (no content size, another size, trailing bytes, a dictionary).  Never writes past len. */
 int wfs_zstd_decompress(void *dst, size_t len, const void *frame, size_t frame_len,

@@ -11,12 +11,15 @@
 #include "weightfs/codec.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <zstd.h>
 
 #include "weightfs/base.h"
+
+#define BYTES_ONLY	INT_MIN		/* in place of a level */
 
 struct contexts {
 	ZSTD_CCtx *c;
@@ -78,8 +81,27 @@ static ZSTD_DCtx *decompressor(void)
 	return ctx ? ctx->d : NULL;
 }
 
-int wfs_zstd_compress(struct wfs_buf *out, const void *data, size_t len, int level,
-		      struct wfs_err *err)
+/* Parameters that look for repetitions where there are none to speak of: seven bytes long, remembered in
+ * 64 places.  The public interface has no plainer way to say it. */
+static const struct {
+	ZSTD_cParameter name;
+	int value;
+} bytes_only[] = {
+	{ ZSTD_c_strategy, ZSTD_fast }, { ZSTD_c_minMatch, 7 }, { ZSTD_c_hashLog, 6 }, { ZSTD_c_targetLength, 0 },
+};
+
+static size_t set_up(ZSTD_CCtx *ctx, int level)
+{
+	size_t e = ZSTD_CCtx_reset(ctx, ZSTD_reset_session_and_parameters);
+
+	if (level != BYTES_ONLY)
+		return ZSTD_isError(e) ? e : ZSTD_CCtx_setParameter(ctx, ZSTD_c_compressionLevel, level);
+	for (size_t i = 0; i < ARRAY_SIZE(bytes_only) && !ZSTD_isError(e); i++)
+		e = ZSTD_CCtx_setParameter(ctx, bytes_only[i].name, bytes_only[i].value);
+	return e;
+}
+
+static int compress(struct wfs_buf *out, const void *data, size_t len, int level, struct wfs_err *err)
 {
 	ZSTD_CCtx *ctx = compressor();
 	size_t bound = ZSTD_compressBound(len), cap, n;
@@ -87,11 +109,24 @@ int wfs_zstd_compress(struct wfs_buf *out, const void *data, size_t len, int lev
 	if (!ctx || ZSTD_isError(bound) || __builtin_add_overflow(out->len, bound, &cap) ||
 	    wfs_buf_reserve(out, cap) < 0)
 		return wfs_fail(err, -ENOMEM, "zstd: no memory to compress %zu bytes", len);
-	n = ZSTD_compressCCtx(ctx, out->data + out->len, bound, data, len, level);
+	n = set_up(ctx, level);
+	if (!ZSTD_isError(n))
+		n = ZSTD_compress2(ctx, out->data + out->len, bound, data, len);
 	if (ZSTD_isError(n))
 		return wfs_fail(err, -EIO, "zstd: %s", ZSTD_getErrorName(n));
 	out->len += n;
 	return 0;
+}
+
+int wfs_zstd_compress(struct wfs_buf *out, const void *data, size_t len, int level,
+		      struct wfs_err *err)
+{
+	return compress(out, data, len, level, err);
+}
+
+int wfs_zstd_compress_bytes(struct wfs_buf *out, const void *data, size_t len, struct wfs_err *err)
+{
+	return compress(out, data, len, BYTES_ONLY, err);
 }
 
 /* What the frame says about itself must be what the caller expects. */

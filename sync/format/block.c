@@ -14,11 +14,10 @@
 #include "weightfs/codec.h"
 
 #define SURE 8
-#define BLOCK_LEVEL 1			/* of zstd */
 
 bool wfs_codec_known(unsigned codec)
 {
-	return codec <= WFS_CODEC_ZSTD || codec == WFS_CODEC_DELTA1;
+	return codec <= WFS_CODEC_PLANES || codec == WFS_CODEC_DELTA1;
 }
 
 bool wfs_codec_needs_base(unsigned codec)
@@ -33,6 +32,7 @@ const char *wfs_codec_name(unsigned codec)
 	case WFS_CODEC_SAME:	return "same";
 	case WFS_CODEC_RAW:	return "raw";
 	case WFS_CODEC_ZSTD:	return "zstd";
+	case WFS_CODEC_PLANES:	return "planes";
 	case WFS_CODEC_DELTA1:	return "delta1";
 	default:		return "?";
 	}
@@ -51,6 +51,7 @@ int wfs_stored_check(unsigned codec, uint32_t stored_len, uint32_t block_len, st
 		ok = stored_len == block_len;
 		break;
 	case WFS_CODEC_ZSTD:
+	case WFS_CODEC_PLANES:
 	case WFS_CODEC_DELTA1:
 		ok = stored_len > 0 && stored_len <= block_len;
 		break;
@@ -68,30 +69,6 @@ static bool all_zero(const uint8_t *p, size_t len)
 	return p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
 }
 
-/* One zstd frame, or the bytes themselves when that is not smaller.  Appends less than limit
- * bytes, or nothing and *fits is false. */
-static int encode_alone(struct wfs_buf *out, unsigned *codec, bool *fits, const void *next, size_t len,
-			size_t limit, struct wfs_err *err)
-{
-	size_t start = out->len, stored;
-	int r;
-
-	*fits = true;
-	*codec = WFS_CODEC_ZSTD;
-	r = wfs_zstd_compress(out, next, len, BLOCK_LEVEL, err);
-	if (r < 0)
-		return r;
-	stored = out->len - start;
-	if (stored < len && stored < limit)
-		return 0;
-	out->len = start;
-	*codec = WFS_CODEC_RAW;
-	*fits = len < limit;
-	if (*fits && wfs_buf_append(out, next, len) < 0)
-		return wfs_fail(err, -ENOMEM, "no memory for a block");
-	return 0;
-}
-
 static int encode_changed(struct wfs_buf *out, unsigned *codec, const void *base, const void *next, size_t len,
 			  const struct wfs_span *spans, size_t n_spans, struct wfs_err *err)
 {
@@ -105,12 +82,12 @@ static int encode_changed(struct wfs_buf *out, unsigned *codec, const void *base
 	if (r < 0)
 		return r;
 	if (!fits)
-		return encode_alone(out, codec, &fits, next, len, SIZE_MAX, err);
+		return wfs_full_encode(out, codec, &fits, next, len, spans, n_spans, SIZE_MAX, err);
 	*codec = WFS_CODEC_DELTA1;
 	delta = out->len - start;
 	if (delta < len / SURE)
 		return 0;
-	r = encode_alone(&alone, &alone_codec, &fits, next, len, delta, err);
+	r = wfs_full_encode(&alone, &alone_codec, &fits, next, len, spans, n_spans, delta, err);
 	if (r < 0 || !fits)
 		return r;
 	out->len = start;
@@ -130,7 +107,7 @@ int wfs_block_encode(struct wfs_buf *out, unsigned *codec, const void *base, con
 
 	if (len == 0 || len > WFS_BLOCK_SIZE)
 		return wfs_fail(err, -EINVAL, "a block of %zu bytes", len);
-	r = base ? wfs_spans_check(spans, n_spans, len, err) : 0;
+	r = base || n_spans ? wfs_spans_check(spans, n_spans, len, err) : 0;
 	if (r < 0)
 		return r;
 	if (all_zero(next, len)) {
@@ -144,7 +121,7 @@ int wfs_block_encode(struct wfs_buf *out, unsigned *codec, const void *base, con
 	if (base)
 		r = encode_changed(out, &chosen, base, next, len, spans, n_spans, err);
 	else
-		r = encode_alone(out, &chosen, &fits, next, len, SIZE_MAX, err);
+		r = wfs_full_encode(out, &chosen, &fits, next, len, spans, n_spans, SIZE_MAX, err);
 	if (r < 0) {
 		out->len = start;
 		return r;
@@ -174,6 +151,9 @@ int wfs_block_decode(void *block, size_t len, unsigned codec, const void *stored
 		return 0;
 	case WFS_CODEC_ZSTD:
 		return wfs_zstd_decompress(block, len, stored, stored_len, err);
+	case WFS_CODEC_PLANES:
+		r = wfs_spans_check(spans, n_spans, len, err);
+		return r < 0 ? r : wfs_planes_decode(block, len, stored, stored_len, spans, n_spans, err);
 	case WFS_CODEC_DELTA1:
 		r = wfs_spans_check(spans, n_spans, len, err);
 		return r < 0 ? r : wfs_delta1_decode(block, stored, stored_len, spans, n_spans, err);

@@ -47,6 +47,17 @@ int wfs_delta1_encode(struct wfs_buf *out, bool *fits, const uint8_t *base, cons
 int wfs_delta1_decode(uint8_t *block, const uint8_t *stored, size_t stored_len,
 		      const struct wfs_span *spans, size_t n_spans, struct wfs_err *err);
 
+/* Codec planes (planes.c), likewise. */
+int wfs_planes_encode(struct wfs_buf *out, bool *fits, const uint8_t *block, size_t len, const struct wfs_span *spans,
+		      size_t n_spans, size_t limit, struct wfs_err *err);
+int wfs_planes_decode(uint8_t *block, size_t len, const uint8_t *stored, size_t stored_len,
+		      const struct wfs_span *spans, size_t n_spans, struct wfs_err *err);
+
+/* The codec without a base that takes fewest bytes (full.c); without spans planes is not tried.
+ * *fits is false, and nothing appended, if all take `limit` bytes or more. */
+int wfs_full_encode(struct wfs_buf *out, unsigned *codec, bool *fits, const uint8_t *block, size_t len,
+		    const struct wfs_span *spans, size_t n_spans, size_t limit, struct wfs_err *err);
+
 /* Is stored_len possible for a block of block_len bytes?  0, -EBADMSG or -EPROTONOSUPPORT. */
 int wfs_stored_check(unsigned codec, uint32_t stored_len, uint32_t block_len, struct wfs_err *err);
 
