@@ -86,27 +86,6 @@ static void reply_failed(fuse_req_t req, struct fs *fs, const struct view *v, ui
 	fuse_reply_err(req, kernel_errno(r));
 }
 
-/* A buffer of this thread, freed with it.  Workers of libfuse and of the replica come here, so
- * there is no place but the thread itself to keep it. */
-static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
-static pthread_key_t buffer_key;
-
-static void make_buffer_key(void)
-{
-	pthread_key_create(&buffer_key, free);
-}
-
-static void *thread_buffer(void)
-{
-	void *p;
-
-	pthread_once(&buffer_once, make_buffer_key);
-	p = pthread_getspecific(buffer_key);
-	if (!p && posix_memalign(&p, 4096, WFS_BLOCK_SIZE) == 0)
-		pthread_setspecific(buffer_key, p);
-	return p;
-}
-
 static void waiter_unref(struct waiter *w)
 {
 	struct waiting *all = w->fs->waiting;
@@ -133,17 +112,19 @@ static void park(struct fs *fs, fuse_req_t req, struct view *v, uint64_t off, si
 static void answer(struct fs *fs, fuse_req_t req, struct view *v, uint64_t off, size_t len, unsigned tries)
 {
 	struct wfs_err err = { 0 };
-	void *buf = thread_buffer();
+	struct wfs_loan loan;
 	int r;
 
-	r = buf ? view_read(v, buf, len, off, &err) : -ENOMEM;
-	if (r == 0)
-		fuse_reply_buf(req, buf, len);
-	else if (r == -EAGAIN && tries < FS_READ_TRIES)
+	r = view_lend(v, &loan, len, off, &err);
+	if (r == 0) {
+		fuse_reply_buf(req, loan.data, len);
+		wfs_loan_end(&loan);
+	} else if (r == -EAGAIN && tries < FS_READ_TRIES) {
 		park(fs, req, v, off, len, tries + 1);
-	else
+	} else {
 		reply_failed(req, fs, v, off, len, r == -EAGAIN ? -EIO : r,
 			     r == -EAGAIN ? "the block rots as fast as it is built" : err.msg);
+	}
 }
 
 static void waiter_done(struct wfs_want *want, int r, const char *msg)

@@ -120,11 +120,15 @@ size_t view_clamp(const struct view *v, uint64_t off, size_t len)
 	return (size_t)WFS_MIN((uint64_t)len, v->size - off);
 }
 
-int view_read(struct view *v, void *buf, size_t len, uint64_t off, struct wfs_err *err)
+int view_lend(struct view *v, struct wfs_loan *l, size_t len, uint64_t off, struct wfs_err *err)
 {
 	if (v->model)
-		return wfs_model_read(v->model, v->file, buf, len, off, err);
-	memcpy(buf, v->text.data + off, len);
+		return wfs_model_lend(v->model, v->file, l, len, off, err);
+	/* A copy: the answer lets the reader go on, whose release may free the text before we are back. */
+	*l = (struct wfs_loan){ 0 };
+	if (wfs_buf_append(&l->own, v->text.data + off, len) < 0)
+		return -ENOMEM;
+	l->data = l->own.data;
 	return 0;
 }
 

@@ -39,8 +39,8 @@ void view_close(struct views *vs, struct view *v);
 
 /* How much of [off, off+len) lies in the file; a shorter count is end of file, nothing else. */
 size_t view_clamp(const struct view *v, uint64_t off, size_t len);
-/* len bytes at off, already clamped.  -EAGAIN: view_want first. */
-int view_read(struct view *v, void *buf, size_t len, uint64_t off, struct wfs_err *err);
+/* len bytes at off, already clamped and not 0, until wfs_loan_end.  -EAGAIN: view_want first. */
+int view_lend(struct view *v, struct wfs_loan *l, size_t len, uint64_t off, struct wfs_err *err);
 void view_want(struct view *v, uint64_t off, size_t len, struct wfs_want *w);
 
 #endif

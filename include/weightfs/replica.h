@@ -87,6 +87,20 @@ void wfs_replica_on_shown(struct wfs_replica *r, wfs_shown_fn *fn, void *arg);
  * first.  Small whole files are always local. */
 int wfs_model_read(struct wfs_model *m, size_t i, void *buf, size_t len, uint64_t off, struct wfs_err *err);
 
+/* The same without a copy: l->data points to the bytes until wfs_loan_end.  len is 1 to WFS_BLOCK_SIZE.
+ * Catches SIGBUS, for files that become shorter while they are read.  After an error nothing is lent.
+ * A loan keeps its image in use: keep it for microseconds. */
+struct wfs_loan {
+	const void *data;
+	/* private */
+	void *map;
+	size_t map_len;
+	struct wfs_buf own;
+};
+int wfs_model_lend(struct wfs_model *m, size_t i, struct wfs_loan *l, size_t len, uint64_t off,
+		   struct wfs_err *err);
+void wfs_loan_end(struct wfs_loan *l);
+
 /* Ask for [off, off+len) and be told: done is called exactly once, from any thread (also this one,
  * before the call returns), unless wfs_want_cancel took it back.  After r == 0 wfs_model_read
  * succeeds (or says -EAGAIN again after bit rot: ask again).  The caller owns w until done or a

@@ -4,7 +4,7 @@
  *
  *   replica   one cache directory, one store            replica.c follow.c evict.c status.c
  *   model     one version: files -> images              model.c
- *   image     one file of one version, on disk          image.c
+ *   image     one file of one version, on disk          image.c lend.c
  *   source    one table and its fetched stored bytes    source.c
  *   plan      from what an image is built               plan.c
  *   build     one block: base, deltas, check            build.c
@@ -115,6 +115,8 @@ bool wfs_image_has(struct wfs_image *img, uint32_t b);		/* PRESENT */
 
 /* Checked bytes; every touched block is PRESENT or -EAGAIN.  Bit rot: the block becomes ABSENT, -EAGAIN. */
 int wfs_image_read(struct wfs_image *img, void *buf, size_t len, uint64_t off, struct wfs_err *err);
+/* Hashes of the n chunks from `first` on, 8 bytes each. */
+int wfs_image_hashes(struct wfs_image *img, uint64_t first, size_t n, void *out, struct wfs_err *err);
 /* The whole block as it is on disk, unchecked. */
 int wfs_image_raw(struct wfs_image *img, uint32_t b, void *buf, struct wfs_err *err);
 /* Claim the work on a block: true when the caller must finish with wfs_image_done; false when it is
@@ -215,6 +217,8 @@ bool wfs_model_probe(struct wfs_model *m);
 bool wfs_model_synced(struct wfs_model *m);
 /* Once complete: every index file against the real headers. */
 int wfs_model_check(struct wfs_model *m, struct wfs_err *err);
+/* The content of file i, which is stored whole, from the cache; -EAGAIN when it is not there. */
+int wfs_model_small(struct wfs_model *m, size_t i, struct wfs_buf *out, struct wfs_err *err);
 /* A small object: from the cache, else (net) from the store, checked and kept; else -EAGAIN. */
 int wfs_object_get(struct wfs_replica *r, struct wfs_buf *out, const char *kind, const struct wfs_digest *id,
 		   size_t max, bool net, struct wfs_err *err);

@@ -66,6 +66,11 @@ static int small_file(struct wfs_model *m, const struct wfs_file *f, bool net, s
 	return ret == 0 || ret == -EAGAIN ? ret : wfs_wrap(err, ret, "%s", f->path);
 }
 
+int wfs_model_small(struct wfs_model *m, size_t i, struct wfs_buf *out, struct wfs_err *err)
+{
+	return small_file(m, &m->v.files[i], false, out, err);
+}
+
 static int fetch_small_files(struct wfs_model *m, bool net, struct wfs_err *err)
 {
 	int ret = 0;
