@@ -93,6 +93,13 @@ PY
 	weightfs unmount "$mnt"
 }
 
+# No mount at all: a store with plain copies is a directory of models.
+test_plain_store_loads_without_us()
+{
+	weightsync publish "${steps[1]}" "$TMPDIR/plain" --anchor plain --cache "$TMPDIR/publish-plain"
+	"$python" "$TESTS/loaders/check_safetensors.py" "$TMPDIR/plain/models/1" "${steps[1]}"
+}
+
 cleanup() { [ ! -d "$mnt" ] || weightfs unmount --lazy "$mnt" 2>/dev/null; }
 
 if ! prepare_python; then
@@ -107,4 +114,5 @@ fi
 run test_loads_when_complete
 run test_loads_lazily
 run test_a_loaded_version_stays
+run test_plain_store_loads_without_us
 finish

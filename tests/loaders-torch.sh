@@ -51,6 +51,14 @@ test_loads_lazily()
 	load latest 3
 }
 
+# No mount at all: a store with plain copies is a directory of models.
+test_plain_store_loads_without_us()
+{
+	weightsync publish "$TMPDIR/step1" "$TMPDIR/plain" --anchor plain --cache "$TMPDIR/publish-plain"
+	"$TESTS/loaders/enter-chroot" "$chroot" "$TESTS/loaders:/mnt/loaders" "$TMPDIR/plain:/mnt/model" \
+		"$TMPDIR/step1:/mnt/trainer" -- python3 /mnt/loaders/check_torch.py /mnt/model/models/1 /mnt/trainer
+}
+
 cleanup() { [ ! -d "$mnt" ] || weightfs unmount --lazy "$mnt" 2>/dev/null; }
 
 mkdir -p "$mnt"
@@ -64,5 +72,6 @@ run test_loads_latest
 run test_loads_an_old_version
 run test_loads_what_was_published_meanwhile
 run test_loads_lazily
+run test_plain_store_loads_without_us
 weightfs unmount "$mnt"
 finish

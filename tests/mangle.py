@@ -735,6 +735,13 @@ def anchor_with_base(s):
     edit_anchor(s, change)
 
 
+@case("does not say that the file is packs/", "full", "tools")
+def anchor_plain(s):
+    v = s.version(3)
+    s.file(v)["plain"] = NOWHERE
+    s.set_version(v)
+
+
 # ---- layouts that lie: only tools read them
 
 def layout_case(name, says, change):

@@ -14,6 +14,8 @@
 #include "weightfs/replica.h"
 #include "weightfs/store.h"
 
+#define WFS_ANCHOR_LIMIT 1500u		/* of a packed bf16 model: what the plain files would be */
+
 struct wfs_publish_opts {
 	const char *label;		/* may be NULL */
 	const char *previous;		/* directory that equals the store's last version; NULL: use cache */
@@ -22,6 +24,9 @@ struct wfs_publish_opts {
 	struct wfs_strings include, exclude;	/* globs on relative paths, fnmatch(3) */
 	bool allow_empty;		/* commit although nothing changed */
 	bool full;			/* store this version in full too (an anchor) */
+	bool plain;			/* what is stored in full is stored as it is: models/<sequence> */
+	unsigned anchor_limit;		/* thousandths of a full copy that a reader without anything may
+					 * fetch before there is an anchor; 0: WFS_ANCHOR_LIMIT */
 	unsigned workers;		/* 0: one a core */
 };
 

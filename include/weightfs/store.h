@@ -95,6 +95,15 @@ int wfs_put_write(struct wfs_put *p, const void *data, size_t len, struct wfs_er
 int wfs_put_commit(struct wfs_put *p, const char *name, struct wfs_err *err);	/* frees p, also on error */
 void wfs_put_abort(struct wfs_put *p);						/* NULL is fine */
 
+/* Make directory `dir` with names for objects, for people and programs that know nothing of us; at once,
+ * and only if it is not there.  An empty object is an empty file.  The objects stay what they are. */
+struct wfs_store_name {
+	const char *path;		/* below dir, plain and relative */
+	char object[96];
+};
+int wfs_store_list(struct wfs_store *st, const char *dir, const struct wfs_store_name *names, size_t n,
+		   struct wfs_err *err);
+
 /* One publisher at a time: the lock is held until close.  -EBUSY says who holds it. */
 int wfs_store_lock(struct wfs_store *st, struct wfs_err *err);
 

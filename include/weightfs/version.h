@@ -49,7 +49,7 @@ struct wfs_file {
 	char *path;			/* plain relative name */
 	uint64_t size;
 	bool whole;			/* stored as object packs/<sha256>; else table */
-	bool has_layout, has_anchor;
+	bool has_layout, has_anchor, has_plain;
 	struct wfs_digest sha256;	/* whole: of the content */
 	struct wfs_digest table;	/* names the image */
 	struct wfs_digest anchor;	/* a table with every block in full; may be `table` itself */
@@ -57,6 +57,9 @@ struct wfs_file {
 	uint64_t travel;		/* bytes a reader one version behind fetches for it */
 	uint64_t full;			/* bytes of its newest full copy with the table; 0: not known */
 	uint64_t full_back;		/* that many versions back; 0: the anchor here, or not known */
+	struct wfs_digest plain;	/* of the content: object packs/<plain>, to which the anchor leads */
+	uint64_t cold;			/* bytes a reader that holds nothing fetches for it; 0: not known */
+	uint64_t chain;			/* tables it decodes one after another behind a full copy */
 	struct wfs_stride strides[WFS_STRIDES_MAX];	/* rising; each is one of the version's */
 	unsigned n_strides;
 };

@@ -24,6 +24,10 @@ const char publish_help[] =
 	"  --exclude GLOB   leave out matching files\n"
 	"  --allow-empty    make a new version although nothing changed\n"
 	"  --full           store the version in full too, so that new readers need no older one\n"
+	"  --anchor HOW     what is stored in full is packed (default) or plain: ordinary files, which\n"
+	"                   take half as much again, under models/VERSION in the store\n"
+	"  --anchor-limit X store in full what a new reader would fetch more than X times the bytes of\n"
+	"                   a full copy for (default: 1.5)\n"
 	"  --workers N      threads that compare and compress (default: one a core)\n"
 	"  --json           the result as one JSON object\n"
 	"  --quiet          no progress\n"
@@ -35,19 +39,44 @@ struct args {
 	bool json, quiet;
 };
 
-enum { O_LABEL = 256, O_PREVIOUS, O_CACHE, O_INCLUDE, O_EXCLUDE, O_EMPTY, O_FULL, O_WORKERS, O_JSON, O_QUIET };
+enum { O_LABEL = 256, O_PREVIOUS, O_CACHE, O_INCLUDE, O_EXCLUDE, O_EMPTY, O_FULL, O_ANCHOR, O_LIMIT,
+       O_WORKERS, O_JSON, O_QUIET };
 
 static const struct option options[] = {
 	{ "label", 1, NULL, O_LABEL }, { "previous", 1, NULL, O_PREVIOUS }, { "cache", 1, NULL, O_CACHE },
 	{ "include", 1, NULL, O_INCLUDE }, { "exclude", 1, NULL, O_EXCLUDE }, { "allow-empty", 0, NULL, O_EMPTY },
-	{ "full", 0, NULL, O_FULL }, { "workers", 1, NULL, O_WORKERS }, { "json", 0, NULL, O_JSON },
+	{ "full", 0, NULL, O_FULL }, { "anchor", 1, NULL, O_ANCHOR }, { "anchor-limit", 1, NULL, O_LIMIT },
+	{ "workers", 1, NULL, O_WORKERS }, { "json", 0, NULL, O_JSON },
 	{ "quiet", 0, NULL, O_QUIET }, { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 },
 };
+
+static int parse_anchor(struct args *a, const char *how)
+{
+	a->o.plain = strcmp(how, "plain") == 0;
+	return a->o.plain || strcmp(how, "packed") == 0 ? 0 : cmd_usage("--anchor takes packed or plain, not `%s'", how);
+}
+
+/* A factor with a point, whatever the locale: 1.5 */
+static int parse_limit(struct args *a, const char *text)
+{
+	unsigned whole, part = 0, scale = 100;
+	const char *c = text;
+
+	for (whole = 0; *c >= '0' && *c <= '9' && whole <= 100; c++)
+		whole = whole * 10 + (unsigned)(*c - '0');
+	if (c != text && *c == '.')
+		for (c++; *c >= '0' && *c <= '9' && scale; c++, scale /= 10)
+			part += scale * (unsigned)(*c - '0');
+	a->o.anchor_limit = whole * 1000 + part;
+	if (*c || a->o.anchor_limit < 1010 || a->o.anchor_limit > 100000)
+		return cmd_usage("--anchor-limit takes a factor from 1.01 to 100, not `%s'", text);
+	return 0;
+}
 
 static int parse(struct args *a, int argc, char **argv)
 {
 	uint64_t n;
-	int c;
+	int c, r;
 
 	while ((c = cmd_getopt(argc, argv, options, publish_help)) != -1) {
 		switch (c) {
@@ -58,6 +87,12 @@ static int parse(struct args *a, int argc, char **argv)
 		case O_EXCLUDE: wfs_strings_add(&a->o.exclude, optarg); break;
 		case O_EMPTY: a->o.allow_empty = true; break;
 		case O_FULL: a->o.full = true; break;
+		case O_ANCHOR:
+		case O_LIMIT:
+			r = c == O_ANCHOR ? parse_anchor(a, optarg) : parse_limit(a, optarg);
+			if (r)
+				return r;
+			break;
 		case O_JSON: a->json = true; break;
 		case O_QUIET: a->quiet = true; break;
 		case O_WORKERS:

@@ -194,6 +194,10 @@ static int show_file(struct wfs_store *st, const struct wfs_file *f, bool json, 
 		       f->whole ? "sha256" : "table", wfs_hex(f->whole ? &f->sha256 : &f->table).s);
 		if (f->has_anchor)
 			printf(",\"anchor\":\"%s\"", wfs_hex(&f->anchor).s);
+		if (f->has_plain)
+			printf(",\"plain\":\"%s\"", wfs_hex(&f->plain).s);
+		if (f->cold)
+			printf(",\"cold\":%" PRIu64, f->cold);
 		json_strides(f);
 		if (t)
 			json_how(&s);
@@ -205,7 +209,10 @@ static int show_file(struct wfs_store *st, const struct wfs_file *f, bool json, 
 			print_how(&s);
 		else
 			printf("whole");
-		printf("%s\n", f->has_anchor && !wfs_digest_equal(&f->anchor, &f->table) ? "; in full too" : "");
+		printf("%s", f->has_anchor && !wfs_digest_equal(&f->anchor, &f->table) ? "; in full too" : "");
+		if (f->has_plain)
+			printf("; plain, packs/%s", wfs_hex(&f->plain).s);
+		printf("\n");
 		for (unsigned k = 0; k < f->n_strides; k++)
 			printf("  %10s  %10s travel  from %" PRIu64 " versions back\n", "",
 			       wfs_human_size(travel, f->strides[k].travel), f->strides[k].back);

@@ -200,6 +200,17 @@ static int check_second(struct verify *v, const struct wfs_table *t, const struc
 	return 0;
 }
 
+/* The one object that a plain copy consists of is the file, byte for byte. */
+static int check_plain(struct verify *v, const struct wfs_file *f, const struct wfs_table *t)
+{
+	bool ok = wfs_table_n_packs(t) == 1 && wfs_digest_equal(&wfs_table_pack(t, 0)->id, &f->plain) &&
+		  wfs_table_pack(t, 0)->size == f->size && wfs_table_pack(t, 0)->start == 0;
+
+	for (uint32_t b = 0; ok && b < wfs_table_n_blocks(t); b++)
+		ok = wfs_table_block(t, b).codec == WFS_CODEC_RAW;
+	return ok ? 0 : wfs_fail(&v->err, -EBADMSG, "does not say that the file is packs/%s", wfs_hex(&f->plain).s);
+}
+
 static int verify_second(struct verify *v, const struct wfs_file *f, const struct wfs_digest *id, bool alone,
 			 const struct wfs_table *t, uint64_t version)
 {
@@ -208,10 +219,14 @@ static int verify_second(struct verify *v, const struct wfs_file *f, const struc
 
 	if (wfs_digest_equal(id, &f->table)) {
 		r = t && alone ? check_second(v, t, t, alone) : 0;
+		if (r == 0 && t && alone && f->has_plain)
+			r = check_plain(v, f, t);
 	} else if (is_new(v, id)) {
 		r = verify_table(v, id, f->size, version, &other);
 		if (r == 0 && t)
 			r = check_second(v, t, other, alone);
+		if (r == 0 && alone && f->has_plain)
+			r = check_plain(v, f, other);
 	}
 	wfs_table_close(other);
 	return r < 0 ? wfs_wrap(&v->err, r, "%s table %s", alone ? "anchor" : "stride", wfs_hex(id).s) : 0;

@@ -22,7 +22,7 @@ static const struct wfs_member version_members[] = {
 	{ "files", V_ARRAY, false, 0 },
 };
 
-enum { F_PATH, F_SIZE, F_TRAVEL, F_SHA256, F_TABLE, F_ANCHOR, F_LAYOUT, F_FULL, F_FULL_BACK, F_STRIDES };
+enum { F_PATH, F_SIZE, F_TRAVEL, F_SHA256, F_TABLE, F_ANCHOR, F_LAYOUT, F_FULL, F_FULL_BACK, F_PLAIN, F_COLD, F_CHAIN, F_STRIDES };
 
 static const struct wfs_member file_members[] = {
 	[F_PATH] = { "path", V_TEXT, false, offsetof(struct wfs_file, path) },
@@ -34,6 +34,9 @@ static const struct wfs_member file_members[] = {
 	[F_LAYOUT] = { "layout", V_DIGEST, true, offsetof(struct wfs_file, layout) },
 	[F_FULL] = { "full", V_UINT, true, offsetof(struct wfs_file, full) },
 	[F_FULL_BACK] = { "full_back", V_SEQUENCE, true, offsetof(struct wfs_file, full_back) },
+	[F_PLAIN] = { "plain", V_DIGEST, true, offsetof(struct wfs_file, plain) },
+	[F_COLD] = { "cold", V_UINT, true, offsetof(struct wfs_file, cold) },
+	[F_CHAIN] = { "chain", V_UINT, true, offsetof(struct wfs_file, chain) },
 	[F_STRIDES] = { "strides", V_ARRAY, true, 0 },
 };
 
@@ -114,9 +117,13 @@ static int check_stored(const struct wfs_file *f, unsigned has, struct wfs_err *
 		return wfs_fail(err, -EBADMSG, "it has %s", f->whole ? "both sha256 and table" : "neither sha256 nor table");
 	if (f->has_anchor && f->full_back)
 		return wfs_fail(err, -EBADMSG, "it has an anchor, and an older one");
+	if (f->has_plain && !f->has_anchor)
+		return wfs_fail(err, -EBADMSG, "it is plain, but has no anchor");
+	if (f->chain > WFS_CHAIN_MAX || (f->chain && f->has_anchor))
+		return wfs_fail(err, -EBADMSG, "a chain of %llu", (unsigned long long)f->chain);
 	if (!f->whole)
 		return 0;
-	if (f->has_anchor || f->has_layout || f->full || f->full_back || f->n_strides)
+	if (f->has_anchor || f->has_layout || f->full || f->full_back || f->n_strides || f->cold || f->chain)
 		return wfs_fail(err, -EBADMSG, "it is stored whole, but has an anchor, layout or stride");
 	if (f->size > WFS_SMALL_FILE_MAX)
 		return wfs_fail(err, -EBADMSG, "it is stored whole, but over %u bytes", WFS_SMALL_FILE_MAX);
@@ -136,9 +143,12 @@ static int end_file(struct version_parse *p, struct wfs_err *err)
 	f->whole = p->file_has & 1u << F_SHA256;
 	f->has_anchor = p->file_has & 1u << F_ANCHOR;
 	f->has_layout = p->file_has & 1u << F_LAYOUT;
+	f->has_plain = p->file_has & 1u << F_PLAIN;
 	r = wfs_name_check(f->path, err);
 	if (r < 0)
 		return r;
+	if (f->has_anchor && !f->cold)
+		f->cold = f->full;
 	if (f->size > WFS_FILE_MAX)
 		return wfs_fail(err, -EBADMSG, "%llu bytes, at most %llu are possible", (unsigned long long)f->size,
 				WFS_FILE_MAX);
@@ -320,6 +330,11 @@ static int format_file(struct wfs_buf *out, const struct wfs_file *f)
 		r = wfs_buf_printf(out, ",\"full\":%llu", (unsigned long long)f->full);
 	if (r == 0 && f->full_back)
 		r = wfs_buf_printf(out, ",\"full_back\":%llu", (unsigned long long)f->full_back);
+	if (r == 0 && f->has_plain)
+		r = wfs_buf_printf(out, ",\"plain\":\"%s\"", wfs_hex(&f->plain).s);
+	if (r == 0 && f->chain)
+		r = wfs_buf_printf(out, ",\"cold\":%llu,\"chain\":%llu", (unsigned long long)f->cold,
+				   (unsigned long long)f->chain);
 	if (r == 0 && f->n_strides)
 		r = format_strides(out, f->strides, f->n_strides, true);
 	return r < 0 ? r : wfs_buf_printf(out, ",\"travel\":%llu}", (unsigned long long)f->travel);

@@ -164,6 +164,11 @@ static int work_block(struct worker *w, uint32_t b, struct wfs_err *err)
 	r = read_block(e, b, w->next, &w->hole, err);
 	if (r == 0 && based)
 		r = read_base(e, b, w->base, &straight, err);
+	if (r == 0 && e->plain && !based) {
+		w->codec = WFS_CODEC_RAW;
+		r = wfs_buf_append(&w->stored, w->next, len);
+		goto coded;
+	}
 	if (r == 0 && w->hole && !based) {
 		w->codec = WFS_CODEC_ZERO;	/* known without looking at a byte */
 		goto coded;
@@ -200,6 +205,7 @@ static int end_pack(struct pipe *p, struct wfs_err *err)
 	if (r == 0)
 		r = wfs_table_end_pack(p->table, &id, p->pack_len, err);
 	p->e->stored += p->pack_len;
+	p->e->pack = id;
 	p->pack_len = 0;
 	return r;
 }
@@ -209,7 +215,7 @@ static int append(struct worker *w, struct wfs_err *err)
 	struct pipe *p = w->p;
 	int r = 0;
 
-	if (p->put && p->pack_len >= PACK_CUT)
+	if (p->put && p->pack_len >= PACK_CUT && !p->e->plain)
 		r = end_pack(p, err);
 	if (r == 0 && w->stored.len && !p->put) {
 		r = wfs_put_begin(&p->put, p->e->store, err);
@@ -224,6 +230,7 @@ static int append(struct worker *w, struct wfs_err *err)
 	if (r == 0)
 		r = wfs_table_add_block(p->table, w->hash, w->codec, w->stored.data, w->stored.len, err);
 	p->differs |= !w->same;
+	p->e->based |= wfs_codec_needs_base(w->codec);
 	return r;
 }
 
@@ -348,7 +355,11 @@ int wfs_encode_file(struct wfs_encode *e, struct wfs_err *err)
 	pthread_mutex_init(&p.lock, NULL);
 	pthread_cond_init(&p.turn_cond, NULL);
 	p.sha = wfs_sha256_new();
-	r = p.sha ? begin_table(&p, err) : wfs_fail(err, -ENOMEM, "out of memory");
+	if (e->plain && (uint64_t)e->in->st.st_size > WFS_PACK_MAX)
+		r = wfs_fail(err, -EFBIG, "a plain copy is one object, of at most %llu bytes: publish with --anchor packed",
+			     WFS_PACK_MAX);
+	else
+		r = p.sha ? begin_table(&p, err) : wfs_fail(err, -ENOMEM, "out of memory");
 	if (r == 0 && e->replica)
 		r = wfs_draft_new(&e->draft, e->replica, (uint64_t)e->in->st.st_size, err);
 	if (r == 0) {

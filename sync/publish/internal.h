@@ -6,7 +6,7 @@
  *   check     is it a sound model?                                                       check.c
  *   pieces    which bytes have their counterpart where in the parent                      pieces.c
  *   encode    one file: blocks, packs, table                                             encode.c
- *   chain     what readers pay without an anchor                                         chain.c
+ *   anchor    when a version is stored in full too                                       anchor.c
  *   publish   the steps                                                                  publish.c
  */
 #ifndef WFS_PUBLISH_INTERNAL_H
@@ -72,6 +72,7 @@ struct wfs_encode {
 	struct wfs_parent *parent;
 	const struct wfs_input *in;
 	const struct wfs_pieces *pieces;	/* without bases: in full */
+	bool plain;				/* without bases: the pack is the file */
 	unsigned workers;
 	const struct wfs_progress *progress;
 	uint64_t done_before, total;		/* for progress */
@@ -79,13 +80,21 @@ struct wfs_encode {
 	struct wfs_buf table;
 	uint64_t stored, changed;
 	bool all_same;
+	bool based;				/* some block needs a base */
+	struct wfs_digest pack;			/* the last one */
 	struct wfs_draft *draft;
 };
 
 int wfs_encode_file(struct wfs_encode *e, struct wfs_err *err);
 
-/* Does a reader that starts from nothing, or the longest way, ask for an anchor of this file? */
-int wfs_chain_wants_anchor(bool *out, struct wfs_store *store, const struct wfs_table *table,
-			   struct wfs_err *err);
+struct wfs_file;
+struct wfs_version;
+
+/* What the file costs a reader that holds nothing, and how many tables it decodes one after another, as long
+ * as there is no anchor; `based`: the file's table needs its bases, files of the parent. */
+void wfs_anchor_account(struct wfs_file *f, bool based, const struct wfs_version *parent, const size_t *base_file,
+			uint32_t n_bases);
+/* limit: in thousandths of a full copy. */
+bool wfs_anchor_is_due(const struct wfs_version *v, unsigned limit);
 
 #endif

@@ -154,6 +154,7 @@ static int encode(struct publish *p, struct wfs_encode *e, const struct wfs_inpu
 		  const struct wfs_pieces *pieces, bool keep, struct wfs_err *err)
 {
 	memset(e, 0, sizeof(*e));
+	e->plain = p->o->plain && pieces->n_bases == 0;
 	e->store = p->store;
 	e->replica = keep ? p->replica : NULL;
 	e->parent = &p->parent;
@@ -175,11 +176,22 @@ static void full_as_before(struct wfs_file *f, const struct wfs_file *old)
 	f->full_back = old->has_anchor ? 1 : old->full_back + 1;
 }
 
+static void take_full(struct wfs_file *f, const struct wfs_encode *e, const struct wfs_digest *table)
+{
+	f->has_anchor = true;
+	f->anchor = *table;
+	f->full = f->cold = e->stored + e->table.len;
+	f->full_back = f->chain = 0;
+	f->has_plain = e->plain;
+	f->plain = e->pack;
+}
+
 /* Once more, every block in full. */
 static int add_anchor(struct publish *p, const struct wfs_input *in, struct wfs_file *f, struct wfs_err *err)
 {
 	struct wfs_parent none = { NULL, NULL, NULL };
 	struct wfs_pieces full;
+	struct wfs_digest id;
 	struct wfs_encode e;
 	int r;
 
@@ -188,10 +200,10 @@ static int add_anchor(struct publish *p, const struct wfs_input *in, struct wfs_
 		return r;
 	r = encode(p, &e, in, &full, false, err);
 	if (r == 0)
-		r = put_object(p, "tables", e.table.data, e.table.len, &f->anchor, err);
+		r = put_object(p, "tables", e.table.data, e.table.len, &id, err);
 	if (r == 0) {
-		f->has_anchor = p->res->anchor = true;
-		f->full = e.stored + e.table.len;
+		take_full(f, &e, &id);
+		p->res->anchor = true;
 		p->res->store_growth += e.stored;
 	}
 	wfs_buf_free(&e.table);
@@ -199,33 +211,20 @@ static int add_anchor(struct publish *p, const struct wfs_input *in, struct wfs_
 	return r;
 }
 
-/* Where the file is stored in full, after what the table itself is. */
-static int see_to_anchor(struct publish *p, const struct wfs_input *in, const struct wfs_file *old,
-			 const struct wfs_buf *raw, struct wfs_file *f, struct wfs_err *err)
+/* An anchor is of the version: what is not in full here, or not as wanted, is stored once more. */
+static int add_anchors(struct publish *p, struct wfs_err *err)
 {
-	WFS_AUTO(wfs_buf_free) struct wfs_buf copy = WFS_BUF_INIT;
-	bool based = false, due = p->o->full;
-	struct wfs_table *t;
-	int r;
+	int r = 0;
 
-	if (wfs_buf_append(&copy, raw->data, raw->len) < 0)
-		return wfs_fail(err, -ENOMEM, "out of memory");
-	r = wfs_table_open(&t, &copy, err);
-	if (r < 0)
-		return r;
-	for (uint32_t b = 0; b < wfs_table_n_blocks(t) && !based; b++)
-		based = wfs_codec_needs_base(wfs_table_block(t, b).codec);
-	if (based && !due)
-		r = wfs_chain_wants_anchor(&due, p->store, t, err);
-	wfs_table_close(t);
-	if (r == 0 && based && due)
-		return add_anchor(p, in, f, err);
-	if (r == 0 && !based) {
-		f->has_anchor = true;
-		f->anchor = f->table;
-		f->full = f->travel;
-	} else if (r == 0) {
-		full_as_before(f, old);
+	if (!p->o->full && !wfs_anchor_is_due(&p->v, p->o->anchor_limit))
+		return 0;
+	p->done = 0;
+	for (size_t i = 0; r == 0 && i < p->v.n_files; i++) {
+		struct wfs_file *f = &p->v.files[i];
+
+		if (!f->whole && f->size && (!f->has_anchor || (p->o->plain && !f->has_plain)))
+			r = add_anchor(p, &p->in.v[i], f, err);
+		p->done += f->size;
 	}
 	return r;
 }
@@ -256,7 +255,13 @@ static int store_encoded(struct publish *p, const struct wfs_input *in, const st
 	}
 	if (r == 0 && in->header)
 		r = put_layout(p, in, old, f, err);
-	return r < 0 ? r : see_to_anchor(p, in, old, &e->table, f, err);
+	if (r == 0 && e->based) {
+		wfs_anchor_account(f, true, p->parent.v, pieces->base_file, pieces->n_bases);
+		full_as_before(f, old);
+	} else if (r == 0) {
+		take_full(f, e, &f->table);
+	}
+	return r;
 }
 
 /* As the parent has it: nothing new to name. */
@@ -268,6 +273,10 @@ static void reuse(struct wfs_file *f, const struct wfs_file *old)
 	f->full = old->full;
 	if (!old->has_anchor)
 		full_as_before(f, old);
+	f->has_plain = old->has_plain;
+	f->plain = old->plain;
+	f->cold = old->cold;
+	f->chain = old->chain;
 	f->has_layout = old->has_layout;
 	f->layout = old->layout;
 }
@@ -383,6 +392,28 @@ static int commit(struct publish *p, const struct wfs_digest *id, struct wfs_err
 	return 0;
 }
 
+/* A version of which every file is an object by itself is listed under readable names. */
+static void list_model(struct publish *p, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_free_ptr) struct wfs_store_name *names = calloc(p->v.n_files, sizeof(*names));
+	char dir[WFS_OBJECT_NAME];
+
+	if (!names || !p->o->plain)
+		return;
+	for (size_t i = 0; i < p->v.n_files; i++) {
+		const struct wfs_file *f = &p->v.files[i];
+
+		if (f->size && !f->whole && !f->has_plain)
+			return;
+		names[i].path = f->path;
+		if (f->size)
+			wfs_object_name(names[i].object, "packs", f->whole ? &f->sha256 : &f->plain);
+	}
+	snprintf(dir, sizeof(dir), "models/%" PRIu64, p->res->sequence);
+	if (wfs_store_list(p->store, dir, names, p->v.n_files, err) < 0)
+		log_warn("version %" PRIu64 " is published, but: %s", p->res->sequence, err ? err->msg : dir);
+}
+
 static int leave_images(struct publish *p, struct wfs_err *err)
 {
 	struct wfs_model *m;
@@ -422,13 +453,19 @@ static int steps(struct publish *p, struct wfs_err *err)
 	if (is_unchanged(p) && !p->o->allow_empty) {
 		p->res->unchanged = true;
 		p->res->sequence = p->parent.v->sequence;
+		list_model(p, err);	/* a publisher that was killed may not have come to it */
 		return 0;
 	}
-	r = put_version(p, &id, err);
+	r = add_anchors(p, err);
+	if (r == 0)
+		r = wfs_scan_again(&p->in, p->dir, p->o, err);
+	if (r == 0)
+		r = put_version(p, &id, err);
 	if (r == 0)
 		r = commit(p, &id, err);
 	if (r < 0)
 		return r;
+	list_model(p, err);
 	/* The version is there; without its images the next publish only takes longer. */
 	if (leave_images(p, err) < 0)
 		log_warn("version %" PRIu64 " is published; cannot keep it to compare with: %s", p->res->sequence,
@@ -445,6 +482,8 @@ int wfs_publish(struct wfs_store *store, const char *dir, const struct wfs_publi
 	int r;
 
 	memset(out, 0, sizeof(*out));
+	if (!o.anchor_limit)
+		o.anchor_limit = WFS_ANCHOR_LIMIT;
 	if (!o.workers)
 		o.workers = (unsigned)WFS_MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
 	r = steps(&p, err);

@@ -42,6 +42,7 @@ struct wfs_backend {
 	int (*create)(struct wfs_store *st, const char *name, const void *data, size_t len, struct wfs_err *err);
 	int (*replace)(struct wfs_store *st, const char *name, const void *data, size_t len, struct wfs_err *err);
 	int (*put_begin)(struct wfs_put **out, struct wfs_store *st, struct wfs_err *err);
+	int (*list)(struct wfs_store *st, const char *dir, const struct wfs_store_name *names, size_t n, struct wfs_err *err);
 	int (*lock)(struct wfs_store *st, struct wfs_err *err);
 	bool local;
 };

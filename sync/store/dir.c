@@ -139,6 +139,7 @@ static const struct wfs_backend dir_backend = {
 	.create = wfs_dir_create,
 	.replace = wfs_dir_replace,
 	.put_begin = wfs_dir_put_begin,
+	.list = wfs_dir_list,
 	.lock = wfs_dir_lock,
 };
 

@@ -20,6 +20,7 @@ int wfs_dir_put(struct wfs_store *st, const char *name, const void *data, size_t
 int wfs_dir_create(struct wfs_store *st, const char *name, const void *data, size_t len, struct wfs_err *err);
 int wfs_dir_replace(struct wfs_store *st, const char *name, const void *data, size_t len, struct wfs_err *err);
 int wfs_dir_put_begin(struct wfs_put **out, struct wfs_store *st, struct wfs_err *err);
+int wfs_dir_list(struct wfs_store *st, const char *dir, const struct wfs_store_name *names, size_t n, struct wfs_err *err);
 int wfs_dir_lock(struct wfs_store *st, struct wfs_err *err);
 
 #endif

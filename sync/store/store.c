@@ -261,6 +261,16 @@ int wfs_put_begin(struct wfs_put **out, struct wfs_store *st, struct wfs_err *er
 	return st->backend->put_begin ? st->backend->put_begin(out, st, err) : read_only(err);
 }
 
+int wfs_store_list(struct wfs_store *st, const char *dir, const struct wfs_store_name *names, size_t n,
+		   struct wfs_err *err)
+{
+	int r = wfs_store_check_name(dir, err);
+
+	if (r < 0)
+		return r;
+	return st->backend->list ? st->backend->list(st, dir, names, n, err) : read_only(err);
+}
+
 int wfs_store_lock(struct wfs_store *st, struct wfs_err *err)
 {
 	return st->backend->lock ? st->backend->lock(st, err) : read_only(err);
