@@ -30,6 +30,10 @@ int wfs_read_file(struct wfs_buf *out, int dir, const char *path, size_t max, st
  * directory.  path may have directory components below dir.  A failure leaves the old file. */
 int wfs_write_file(int dir, const char *path, const void *data, size_t len, unsigned mode,
 		   struct wfs_err *err);
+/* The same but for the disk: after a loss of power it may be missing or empty.  For what is checked when it
+ * is read and can be had again. */
+int wfs_write_file_unsynced(int dir, const char *path, const void *data, size_t len, unsigned mode,
+			    struct wfs_err *err);
 
 /* Create path and its parents; fine when they exist. */
 int wfs_mkdirs(int dir, const char *path, unsigned mode, struct wfs_err *err);

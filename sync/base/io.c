@@ -210,17 +210,8 @@ static int open_parent(int *fd_out, const char **base, int dir, const char *path
 	return 0;
 }
 
-static int write_and_sync(int fd, const void *data, size_t len, struct wfs_err *err)
-{
-	int r = wfs_write(fd, data, len, err);
-
-	if (r == 0 && fsync(fd) < 0)
-		r = wfs_fail_sys(err, "fsync");
-	return r;
-}
-
-int wfs_write_file(int dir, const char *path, const void *data, size_t len, unsigned mode,
-		   struct wfs_err *err)
+static int write_whole(int dir, const char *path, const void *data, size_t len, unsigned mode, bool durable,
+		       struct wfs_err *err)
 {
 	WFS_AUTO(wfs_close_fd) int parent = -1;
 	WFS_AUTO(wfs_close_fd) int fd = -1;
@@ -234,14 +225,28 @@ int wfs_write_file(int dir, const char *path, const void *data, size_t len, unsi
 	if (r < 0)
 		return wfs_wrap(err, r, "write %s", path);
 
-	r = write_and_sync(fd, data, len, err);
+	r = wfs_write(fd, data, len, err);
+	if (r == 0 && durable && fsync(fd) < 0)
+		r = wfs_fail_sys(err, "fsync");
 	if (r == 0 && renameat(parent, temp, parent, base) < 0)
 		r = wfs_fail_sys(err, "rename");
 	if (r < 0)
 		unlinkat(parent, temp, 0);
-	else
+	else if (durable)
 		r = wfs_fsync_dir(parent, err);
 	return r < 0 ? wfs_wrap(err, r, "write %s", path) : 0;
+}
+
+int wfs_write_file(int dir, const char *path, const void *data, size_t len, unsigned mode,
+		   struct wfs_err *err)
+{
+	return write_whole(dir, path, data, len, mode, true, err);
+}
+
+int wfs_write_file_unsynced(int dir, const char *path, const void *data, size_t len, unsigned mode,
+			    struct wfs_err *err)
+{
+	return write_whole(dir, path, data, len, mode, false, err);
 }
 
 static int make_dir(int dir, const char *path, unsigned mode, struct wfs_err *err)

@@ -169,13 +169,14 @@ rotten:
 	return -ENOENT;
 }
 
-int wfs_cache_put(struct wfs_cache *c, const struct wfs_digest *id, const void *data, size_t len,
+int wfs_cache_put(struct wfs_cache *c, const struct wfs_digest *id, const void *data, size_t len, bool durable,
 		  struct wfs_err *err)
 {
 	char name[WFS_OBJECT_NAME];
 
 	wfs_object_name(name, "objects", id);
-	return wfs_write_file(c->dir, name, data, len, 0600, err);
+	return durable ? wfs_write_file(c->dir, name, data, len, 0600, err)
+		       : wfs_write_file_unsynced(c->dir, name, data, len, 0600, err);
 }
 
 static int commit_load(struct wfs_cache *c, const char *name, struct wfs_commit *out, struct wfs_err *err)

@@ -46,7 +46,7 @@ int wfs_cache_wipe(struct wfs_cache *c, struct wfs_err *err);
  * is missing or rotten (then it is removed). */
 int wfs_cache_get(struct wfs_cache *c, struct wfs_buf *out, const struct wfs_digest *id, size_t max,
 		  struct wfs_err *err);
-int wfs_cache_put(struct wfs_cache *c, const struct wfs_digest *id, const void *data, size_t len,
+int wfs_cache_put(struct wfs_cache *c, const struct wfs_digest *id, const void *data, size_t len, bool durable,
 		  struct wfs_err *err);
 
 /* Highest commit ever accepted: "state"; versions shown: "versions/<n>".  Both hold commit bytes. */

@@ -44,7 +44,9 @@ int wfs_object_get(struct wfs_replica *r, struct wfs_buf *out, const char *kind,
 	return wfs_fail(err, -EBADMSG, "%s: its %zu bytes have SHA-256 %s", name, raw.len, wfs_hex(&got).s);
 good:
 	r->n_bytes_checked += raw.len;
-	ret = wfs_cache_put(&r->cache, id, raw.data, raw.len, err);
+	/* A version shown as complete needs its small files and its object, but no table any more: a sync
+	 * for each of these would make a version of many shards wait for the disk before its first block. */
+	ret = wfs_cache_put(&r->cache, id, raw.data, raw.len, strcmp(kind, "tables") != 0, err);
 	if (ret == 0)
 		*out = wfs_buf_take(&raw);
 	return ret;
