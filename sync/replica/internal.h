@@ -247,6 +247,8 @@ int wfs_work_init(struct wfs_replica *r, struct wfs_err *err);
 int wfs_work_start(struct wfs_replica *r, struct wfs_err *err);
 void wfs_work_stop(struct wfs_replica *r);
 void wfs_work_free(struct wfs_replica *r);
+/* This thread works in the background of a mount: everything else has the processor and the disk first. */
+void wfs_work_background(const struct wfs_replica *r);
 /* The background lets readers go first, for at most a second. */
 void wfs_work_yield(struct wfs_replica *r);
 
@@ -296,6 +298,7 @@ struct wfs_replica {
 	struct wfs_work work;
 	pthread_t follow_thread, scrub_thread, cancel_thread;
 	bool follow_started, scrub_started, cancel_started;
+	bool follows;				/* a mount's: what is not demand is background */
 	atomic_bool stop;
 
 	/* counters for status */

@@ -241,6 +241,8 @@ static void *scrub_main(void *arg)
 	struct wfs_replica *r = arg;
 	uint64_t checked, bad;
 
+	wfs_work_background(r);
+
 	while (!wfs_replica_nap(r, r->o.scrub_ms)) {
 		struct wfs_err err = { "" };
 
@@ -273,6 +275,7 @@ int wfs_replica_start(struct wfs_replica *r, bool follow, struct wfs_err *err)
 		r->cancel_started = pthread_create(&r->cancel_thread, NULL, cancel_main, r) == 0;
 	if (ret < 0 || !follow)
 		return ret;
+	r->follows = true;
 	r->follow_started = pthread_create(&r->follow_thread, NULL, wfs_follow_main, r) == 0;
 	if (r->o.scrub_ms)
 		r->scrub_started = pthread_create(&r->scrub_thread, NULL, scrub_main, r) == 0;

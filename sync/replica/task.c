@@ -2,11 +2,16 @@
 /*
  * task.c - every block of a version, in the background
  *
- * A few threads take windows of blocks in file order: what is local is built at once, the rest of
- * the window is fetched in few requests and built then.  While some wait for the network others
- * build, so the slower of the two sets the pace.  Readers' downloads go first (wfs_work_yield).
+ * A few threads take windows of blocks: what is local is built at once, the rest of the window is
+ * fetched in few requests and built then.  While some wait for the network others build, so the slower
+ * of the two sets the pace.  Readers' downloads go first (wfs_work_yield).
+ *
+ * Each thread has a file of its own while there are enough: the kernel lets one writer into a file at a
+ * time.  What a window wrote begins its way to the disk at once.  Left to itself it would pile up until
+ * the kernel makes every writer wait, and the sync at the end would wait for all of it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <time.h>
 
@@ -23,8 +28,10 @@ struct task {
 	bool build;
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
-	size_t file;			/* next window */
-	uint32_t block;
+	struct cursor {
+		uint32_t block;		/* of the next window */
+		unsigned threads;	/* at work on the file */
+	} *files;
 	unsigned running;
 	uint64_t done, total;		/* bytes */
 	int result;
@@ -41,25 +48,37 @@ static void add_done(struct task *t, uint64_t bytes)
 	pthread_mutex_unlock(&t->r->lock);
 }
 
-static bool take_window(struct task *t, struct wfs_image **img, uint32_t *b, uint32_t *n)
+/* The first of the files that the fewest threads are at; SIZE_MAX: no windows are left. */
+static size_t pick_file(const struct task *t)
 {
-	bool got = false;
+	size_t best = SIZE_MAX;
 
+	for (size_t i = 0; i < t->m->v.n_files; i++)
+		if (t->m->images[i] && t->files[i].block < t->m->images[i]->n_blocks &&
+		    (best == SIZE_MAX || t->files[i].threads < t->files[best].threads))
+			best = i;
+	return best;
+}
+
+/* *file: where the thread is, SIZE_MAX at first. */
+static bool take_window(struct task *t, size_t *file, uint32_t *b, uint32_t *n)
+{
 	pthread_mutex_lock(&t->lock);
-	while (!got && t->result == 0 && !t->r->stop && t->file < t->m->v.n_files) {
-		*img = t->m->images[t->file];
-		if (*img && t->block < (*img)->n_blocks) {
-			*b = t->block;
-			*n = WFS_MIN(WINDOW, (*img)->n_blocks - t->block);
-			t->block += *n;
-			got = true;
-		} else {
-			t->file++;
-			t->block = 0;
-		}
+	if (*file != SIZE_MAX && t->files[*file].block >= t->m->images[*file]->n_blocks) {
+		t->files[*file].threads--;
+		*file = SIZE_MAX;
+	}
+	if (*file == SIZE_MAX && (*file = pick_file(t)) != SIZE_MAX)
+		t->files[*file].threads++;
+	if (t->result < 0 || t->r->stop)
+		*file = SIZE_MAX;
+	if (*file != SIZE_MAX) {
+		*b = t->files[*file].block;
+		*n = WFS_MIN(WINDOW, t->m->images[*file]->n_blocks - *b);
+		t->files[*file].block += *n;
 	}
 	pthread_mutex_unlock(&t->lock);
-	return got;
+	return *file != SIZE_MAX;
 }
 
 static int build_window(struct wfs_image *img, uint32_t b, uint32_t n, struct wfs_err *err)
@@ -103,6 +122,7 @@ static int do_window(struct task *t, struct wfs_image *img, uint32_t b, uint32_t
 		r = wfs_build_prefetch(img, b, n, err);
 	} else if (r == 0 && !img->complete) {
 		r = build_window(img, b, n, err);
+		sync_file_range(img->data_fd, (off_t)off, (off_t)n << WFS_BLOCK_SHIFT, SYNC_FILE_RANGE_WRITE);
 	}
 	/* Also what was complete when we came: who built it may have been killed before it was synced. */
 	if (r == 0 && t->build && img->n_built == img->n_blocks)
@@ -117,14 +137,15 @@ static int do_window(struct task *t, struct wfs_image *img, uint32_t b, uint32_t
 static void *task_main(void *arg)
 {
 	struct task *t = arg;
-	struct wfs_image *img;
+	size_t file = SIZE_MAX;
 	uint32_t b, n;
 	int r;
 
-	while (take_window(t, &img, &b, &n)) {
+	wfs_work_background(t->r);
+	while (take_window(t, &file, &b, &n)) {
 		struct wfs_err err = { "" };
 
-		r = do_window(t, img, b, n, &err);
+		r = do_window(t, t->m->images[file], b, n, &err);
 		pthread_mutex_lock(&t->lock);
 		if (r < 0 && t->result == 0) {
 			t->result = r;
@@ -192,6 +213,9 @@ int wfs_task_run(struct wfs_replica *r, struct wfs_model *m, bool build, const s
 	struct task t = { .r = r, .m = m, .build = build };
 	int ret;
 
+	t.files = calloc(m->v.n_files + 1, sizeof(*t.files));
+	if (!t.files)
+		return wfs_fail(err, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < m->v.n_files; i++)
 		t.total += m->images[i] ? m->v.files[i].size : 0;
 	pthread_mutex_lock(&r->lock);
@@ -204,6 +228,7 @@ int wfs_task_run(struct wfs_replica *r, struct wfs_model *m, bool build, const s
 	ret = run_threads(&t, p);
 	pthread_mutex_destroy(&t.lock);
 	pthread_cond_destroy(&t.cond);
+	free(t.files);
 	pthread_mutex_lock(&r->lock);
 	r->building = 0;
 	pthread_mutex_unlock(&r->lock);

@@ -10,12 +10,16 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "replica/internal.h"
 #include "weightfs/base.h"
 
 #define N_NET 8			/* downloads for readers at the same time */
+#define BACKGROUND_NICE 5
 #define BLOCK_WHOLE UINT32_MAX	/* the job is a small file */
 
 enum { WANT_WAITING = 1, WANT_DONE };
@@ -284,6 +288,19 @@ static void *net_main(void *arg)
 		pthread_mutex_unlock(&r->work.lock);
 	}
 	return NULL;
+}
+
+/* ioprio_set(2) has no wrapper and no header: best effort class, the lowest of it. */
+#define IO_WHO_PROCESS	1
+#define IO_LOWEST	(2 << 13 | 7)
+
+void wfs_work_background(const struct wfs_replica *r)
+{
+	if (!r->follows)
+		return;
+	/* Of this thread alone, on Linux.  Refused, it is only less polite. */
+	setpriority(PRIO_PROCESS, (id_t)gettid(), BACKGROUND_NICE);
+	syscall(SYS_ioprio_set, IO_WHO_PROCESS, 0, IO_LOWEST);
 }
 
 void wfs_work_yield(struct wfs_replica *r)
