@@ -335,6 +335,52 @@ static void test_a_loan_is_checked_where_it_lies(void)
 	teardown(&f);
 }
 
+static bool has(struct wfs_model *m, uint32_t from, uint32_t to)
+{
+	while (from < to && wfs_image_has(m->images[0], from))
+		from++;
+	return from == to;
+}
+
+static unsigned n_queued(struct fixture *f)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&f->r->ahead.lock);
+	n = f->r->ahead.n_queued;
+	pthread_mutex_unlock(&f->r->ahead.lock);
+	return n;
+}
+
+/* Two streams in one file, as two threads of a loader make them, and reads here and there. */
+static void test_blocks_are_built_ahead_of_streams_only(void)
+{
+	static const uint32_t here_and_there[] = { 90, 20, 70, 30, 80, 25, 75 };
+	struct fixture f;
+	struct wfs_model *m;
+
+	setup(&f, 0);
+	toy_step(&f.t, 100ull << WFS_BLOCK_SHIFT, 0, &f.seed);
+	toy_commit(&f.t, true, false);
+	f.o.lazy = true;
+	REQUIRE(start(&f, true));
+	WAIT(shown(&f, 1, false));
+	m = wfs_replica_latest(f.r);
+	REQUIRE(m);
+	for (size_t i = 0; i < ARRAY_SIZE(here_and_there); i++)
+		CHECK_INT(lent(&f, m, 1, 4096, (uint64_t)here_and_there[i] << WFS_BLOCK_SHIFT), 1, "read");
+	CHECK_INT(n_queued(&f), 0, "windows after reads here and there");
+	for (uint64_t b = 0; b < 4; b++) {
+		CHECK_INT(lent(&f, m, 1, WFS_BLOCK_SIZE, b << WFS_BLOCK_SHIFT), 1, "first stream");
+		CHECK_INT(lent(&f, m, 1, WFS_BLOCK_SIZE, (50 + b) << WFS_BLOCK_SHIFT), 1, "second stream");
+	}
+	WAIT(has(m, 4, 6) && has(m, 54, 56));
+	CHECK(!has(m, 12, 13) && !has(m, 62, 63));		/* not more than was read */
+	CHECK(!has(m, 31, 32) && !has(m, 71, 72));
+	wfs_model_put(m);
+	teardown(&f);
+}
+
 static void test_a_flipped_bit_in_a_pack_is_never_decoded(void)
 {
 	struct fixture f;
@@ -556,7 +602,8 @@ static void test_many_wants_build_a_block_once(void)
 TEST_MAIN(T(test_a_version_is_built_and_read), T(test_lazy_reads_random_ranges),
 	  T(test_moved_bytes_through_many_versions), T(test_an_anchor_shortens_the_way),
 	  T(test_only_what_is_new_travels), T(test_restart_serves_without_fetching), T(test_a_killed_build_goes_on),
-	  T(test_rot_in_an_image_is_found_and_mended), T(test_a_loan_is_checked_where_it_lies), T(test_a_flipped_bit_in_a_pack_is_never_decoded),
+	  T(test_rot_in_an_image_is_found_and_mended), T(test_a_loan_is_checked_where_it_lies),
+	  T(test_blocks_are_built_ahead_of_streams_only), T(test_a_flipped_bit_in_a_pack_is_never_decoded),
 	  T(test_base_directory_saves_the_download), T(test_the_store_may_not_go_back),
 	  T(test_another_run_is_refused_until_accepted), T(test_one_process_a_cache),
 	  T(test_old_versions_leave_unless_used), T(test_a_version_that_does_not_fit_leaves_the_old_one),

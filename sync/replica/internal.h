@@ -9,9 +9,11 @@
  *   plan      from what an image is built               plan.c
  *   build     one block: base, deltas, check            build.c
  *   work      who waits for which block                 work.c
+ *   ahead     what sequential readers will ask for      ahead.c
  *   task      all blocks of a version                   task.c
  *
- * Locks, outer first: image->plan_lock, work.lock, replica->lock, image->lock, source->lock.
+ * Locks, outer first: image->plan_lock, work.lock, replica->lock, image->lock, source->lock; ahead.lock
+ * is taken with none of them.
  * replica->lock and work.lock are never held across I/O.
  */
 #ifndef WFS_REPLICA_INTERNAL_H
@@ -96,6 +98,8 @@ struct wfs_image {
 	_Atomic uint32_t n_built;
 	uint64_t zero_hash;		/* of a chunk of zeros; constant once opened */
 	atomic_bool opened, complete, durable;
+	struct wfs_stream *streams;	/* ahead.c */
+	uint64_t stream_clock;
 };
 
 /* One more reference to the image of that table, made when there is none.  NULL: out of memory. */
@@ -252,7 +256,29 @@ void wfs_work_background(const struct wfs_replica *r);
 /* The background lets readers go first, for at most a second. */
 void wfs_work_yield(struct wfs_replica *r);
 
+/* ---- ahead.c ------------------------------------------------------------------------------ */
+
+struct wfs_ahead {
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	struct wfs_window *head, **tail;
+	unsigned n_queued;
+	bool stopping;
+	pthread_t *threads;
+	unsigned n_threads;
+};
+
+void wfs_ahead_init(struct wfs_ahead *a);
+void wfs_ahead_start(struct wfs_replica *r);	/* without a thread it does nothing, and reads work */
+void wfs_ahead_stop(struct wfs_replica *r);
+void wfs_ahead_free(struct wfs_ahead *a);
+/* A reader was at blocks first to last of a file that is stored in blocks. */
+void wfs_ahead_note(struct wfs_model *m, size_t file, uint32_t first, uint32_t last);
+
 /* ---- task.c: all of a version ------------------------------------------------------------- */
+
+/* Build blocks [b, b+n): first what is local, then, fetched in few requests, the rest. */
+int wfs_task_window(struct wfs_image *img, uint32_t b, uint32_t n, struct wfs_err *err);
 
 /* build: false fetches only (ready=delta). */
 int wfs_task_run(struct wfs_replica *r, struct wfs_model *m, bool build, const struct wfs_progress *p,
@@ -296,6 +322,7 @@ struct wfs_replica {
 	uint64_t task_done, task_total;		/* bytes */
 
 	struct wfs_work work;
+	struct wfs_ahead ahead;
 	pthread_t follow_thread, scrub_thread, cancel_thread;
 	bool follow_started, scrub_started, cancel_started;
 	bool follows;				/* a mount's: what is not demand is background */

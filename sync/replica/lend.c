@@ -113,14 +113,18 @@ static int lend_mapped(struct wfs_image *img, struct wfs_loan *l, size_t len, ui
 	return -EAGAIN;
 }
 
-static int lend(struct wfs_image *img, struct wfs_loan *l, size_t len, uint64_t off, struct wfs_err *err)
+static int lend(struct wfs_model *m, size_t i, struct wfs_loan *l, size_t len, uint64_t off, struct wfs_err *err)
 {
+	uint32_t first = (uint32_t)(off >> WFS_BLOCK_SHIFT), last = (uint32_t)((off + len - 1) >> WFS_BLOCK_SHIFT);
+	struct wfs_image *img = m->images[i];
 	int r = wfs_image_open(img, err);
 
 	if (r < 0)
 		return r;
-	for (uint64_t b = off >> WFS_BLOCK_SHIFT; b <= (off + len - 1) >> WFS_BLOCK_SHIFT; b++)
-		if (!wfs_image_has(img, (uint32_t)b))
+	if (!img->complete)
+		wfs_ahead_note(m, i, first, last);
+	for (uint32_t b = first; b <= last; b++)
+		if (!wfs_image_has(img, b))
 			return -EAGAIN;
 	img->r->n_blocks_read++;
 	return lend_mapped(img, l, len, off, err);
@@ -136,7 +140,7 @@ int wfs_model_lend(struct wfs_model *m, size_t i, struct wfs_loan *l, size_t len
 	if (f->whole)
 		r = wfs_model_small(m, i, &l->own, err);
 	else
-		r = lend(m->images[i], l, len, off, err);
+		r = lend(m, i, l, len, off, err);
 	if (r == 0 && f->whole)
 		l->data = l->own.data + off;
 	if (r < 0)

@@ -220,6 +220,7 @@ int wfs_replica_open(struct wfs_replica **out, struct wfs_store *store,
 	r->cache.min_free = opts->min_free;
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_mutex_init(&r->base_lock, NULL);
+	wfs_ahead_init(&r->ahead);
 	ret = init(r, err);
 	if (ret < 0) {
 		wfs_replica_close(r);
@@ -276,6 +277,7 @@ int wfs_replica_start(struct wfs_replica *r, bool follow, struct wfs_err *err)
 	if (ret < 0 || !follow)
 		return ret;
 	r->follows = true;
+	wfs_ahead_start(r);
 	r->follow_started = pthread_create(&r->follow_thread, NULL, wfs_follow_main, r) == 0;
 	if (r->o.scrub_ms)
 		r->scrub_started = pthread_create(&r->scrub_thread, NULL, scrub_main, r) == 0;
@@ -294,6 +296,7 @@ void wfs_replica_stop(struct wfs_replica *r)
 	if (r->cancel_started)
 		pthread_join(r->cancel_thread, NULL);
 	r->follow_started = r->scrub_started = r->cancel_started = false;
+	wfs_ahead_stop(r);
 	wfs_work_stop(r);
 }
 
@@ -306,6 +309,7 @@ void wfs_replica_close(struct wfs_replica *r)
 	wfs_replica_forget(r);
 	wfs_basefiles_free(r);
 	wfs_cache_close(&r->cache);
+	wfs_ahead_free(&r->ahead);
 	wfs_work_free(r);
 	pthread_mutex_destroy(&r->lock);
 	pthread_mutex_destroy(&r->base_lock);

@@ -81,7 +81,7 @@ static bool take_window(struct task *t, size_t *file, uint32_t *b, uint32_t *n)
 	return *file != SIZE_MAX;
 }
 
-static int build_window(struct wfs_image *img, uint32_t b, uint32_t n, struct wfs_err *err)
+int wfs_task_window(struct wfs_image *img, uint32_t b, uint32_t n, struct wfs_err *err)
 {
 	uint32_t first = UINT32_MAX, last = 0;	/* of what is not local */
 	int r;
@@ -121,7 +121,7 @@ static int do_window(struct task *t, struct wfs_image *img, uint32_t b, uint32_t
 		wfs_work_yield(t->r);
 		r = wfs_build_prefetch(img, b, n, err);
 	} else if (r == 0 && !img->complete) {
-		r = build_window(img, b, n, err);
+		r = wfs_task_window(img, b, n, err);
 		sync_file_range(img->data_fd, (off_t)off, (off_t)n << WFS_BLOCK_SHIFT, SYNC_FILE_RANGE_WRITE);
 	}
 	/* Also what was complete when we came: who built it may have been killed before it was synced. */
