@@ -1,42 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bind.c - processes and the versions they keep
+ * bind.c - the rules by which a process gets a version and keeps it
  *
- * 1. A binding never changes its version; it ends, and the next walk makes a new one.
- * 2. Callers in another pid namespace all come as pid 0.  They share one binding that use does not
- *    extend: otherwise a busy container would never see a new version.
- * 3. The table is bounded: when it is full, the binding unused for longest ends early.
+ * A walk of a process that has a version costs a look into the table and a poll of its pidfd.
+ * /proc is read when a process is new, begins another load, or walks in a thread that is not its
+ * first; never with the lock held, but for the few processes without a pidfd.
  *
- * Lock: bind->lock; wfs_model_put and reads of /proc happen outside it.
+ * What is newest is asked for with the lock held: so a slot that is opened after bind_close holds at
+ * least the version that was announced before it.
+ *
+ * Lock: bind->lock, outside of the replica's.
  */
-#include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "bind.h"
+#include "bind_table.h"
 #include "weightfs/base.h"
+#include "weightfs/log.h"
 
-#define BIND_MAX	4096u		/* processes at once */
-#define BIND_BUCKETS	1024u
-
-struct binding {
-	struct binding *next;
-	struct bind_key key;
-	struct wfs_model *model;
-	uint64_t made_ns, used_ns;
-};
+#define COMPLAIN_NS	10000000000ull	/* between two lines of a kind */
 
 struct bind {
 	pthread_mutex_t lock;
 	struct wfs_replica *replica;
-	uint64_t linger_ns;
-	size_t n;
-	struct binding *bucket[BIND_BUCKETS];
+	enum bind_mode mode;
+	bool blind;			/* /proc would tell us of others than those who ask */
+	uint64_t linger_ns, join_ns;
+	struct bind_table table;
+	struct wfs_model *unseen;	/* rule e */
+	uint64_t unseen_ns;		/* since when */
+	uint64_t dropped, full_said_ns, hidden_said_ns;
 };
 
-struct bind *bind_new(struct wfs_replica *replica, unsigned linger_ms)
+struct bind *bind_new(struct wfs_replica *replica, const struct bind_opts *o)
 {
 	struct bind *b = calloc(1, sizeof(*b));
 
@@ -44,214 +41,315 @@ struct bind *bind_new(struct wfs_replica *replica, unsigned linger_ms)
 		return NULL;
 	pthread_mutex_init(&b->lock, NULL);
 	b->replica = replica;
-	b->linger_ns = (uint64_t)linger_ms * 1000000u;
+	b->mode = o->mode;
+	b->linger_ns = (uint64_t)o->linger_ms * 1000000u;
+	b->join_ns = (uint64_t)o->join_ms * 1000000u;
+	b->blind = !proc_is_ours();
+	if (b->blind)
+		log_warn("/proc is of another pid namespace than this daemon: all callers share one version at a time");
+	table_init(&b->table);
 	return b;
-}
-
-static void free_list(struct binding *e)
-{
-	while (e) {
-		struct binding *next = e->next;
-
-		wfs_model_put(e->model);
-		free(e);
-		e = next;
-	}
 }
 
 void bind_free(struct bind *b)
 {
 	if (!b)
 		return;
-	for (size_t i = 0; i < BIND_BUCKETS; i++)
-		free_list(b->bucket[i]);
+	wfs_model_put(b->unseen);
+	table_free(&b->table);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
 }
 
-void proc_read(char *buf, size_t cap, pid_t pid, const char *name)
+static bool may_say(uint64_t *said_ns, uint64_t now)
 {
-	char path[64];
-	ssize_t n;
-	int fd;
-
-	buf[0] = '\0';
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	n = read(fd, buf, cap - 1);
-	buf[n > 0 ? n : 0] = '\0';
-	close(fd);
+	if (*said_ns && now - *said_ns < COMPLAIN_NS)
+		return false;
+	*said_ns = now;
+	return true;
 }
 
-/* Field 22 of stat; the name before it may hold spaces and parentheses, so count from its end. */
-static uint64_t start_time(pid_t pid)
-{
-	char buf[1024];
-	const char *p;
-
-	proc_read(buf, sizeof(buf), pid, "stat");
-	p = strrchr(buf, ')');
-	for (int i = 0; p && i < 20; i++)
-		p = strchr(p + 1, ' ');
-	return p ? strtoull(p + 1, NULL, 10) : 0;
-}
-
-struct bind_key bind_caller(pid_t tid)
+/* The process that tid is the first thread of, if it is known and lives. */
+static struct bind_key find_leader(struct bind *b, pid_t tid)
 {
 	struct bind_key key = { 0 };
-	char buf[4096];
-	const char *p;
+	struct known *k;
 
-	if (tid <= 0)
-		return key;
-	proc_read(buf, sizeof(buf), tid, "status");
-	p = strstr(buf, "\nTgid:");
-	if (!p)
-		return key;
-	key.pid = (pid_t)strtol(p + 6, NULL, 10);
-	key.start = start_time(key.pid);
+	pthread_mutex_lock(&b->lock);
+	k = known_of_pid(&b->table, tid);
+	if (k && k->pidfd >= 0 && known_alive(k))
+		key = k->key;
+	pthread_mutex_unlock(&b->lock);
 	return key;
 }
 
-static struct binding **slot_of(struct bind *b, struct bind_key key)
+static void say_hidden(struct bind *b, pid_t tid)
 {
-	struct binding **p = &b->bucket[(unsigned)key.pid % BIND_BUCKETS];
+	bool say;
 
-	while (*p && (*p)->key.pid != key.pid)
-		p = &(*p)->next;
-	return p;
+	pthread_mutex_lock(&b->lock);
+	say = may_say(&b->hidden_said_ns, wfs_now_ns());
+	pthread_mutex_unlock(&b->lock);
+	if (say)
+		log_warn("a caller (thread %d) is not in /proc: it has ended, or /proc is mounted with hidepid; "
+			 "all such callers share one version at a time", (int)tid);
 }
 
-static struct binding *unlink_at(struct bind *b, struct binding **p)
+struct bind_key bind_caller(struct bind *b, pid_t tid)
 {
-	struct binding *e = *p;
+	struct bind_key key = { 0 };
 
-	*p = e->next;
-	e->next = NULL;
-	b->n--;
-	return e;
+	if (tid <= 0 || b->blind || b->mode == BIND_NONE)
+		return key;
+	key = find_leader(b, tid);
+	if (!key.pid)
+		key = proc_of_thread(tid);
+	if (!key.pid)
+		say_hidden(b, tid);
+	return key;
 }
 
-static bool expired(const struct bind *b, const struct binding *e, uint64_t now)
+/* ---- the rules ---- */
+
+static bool within(uint64_t since, uint64_t length, uint64_t now)
 {
-	return now - (e->key.pid ? e->used_ns : e->made_ns) > b->linger_ns;
+	return now - since < length;
 }
 
-static struct binding *evict_oldest(struct bind *b)
+static uint64_t ago(uint64_t now, uint64_t length)
 {
-	struct binding **oldest = NULL;
-
-	for (size_t i = 0; i < BIND_BUCKETS; i++)
-		for (struct binding **p = &b->bucket[i]; *p; p = &(*p)->next)
-			if (!oldest || (*p)->used_ns < (*oldest)->used_ns)
-				oldest = p;
-	return oldest ? unlink_at(b, oldest) : NULL;
+	return now > length ? now - length : 0;
 }
 
-/* The live binding of key with its model referenced, or NULL; *old receives one that ended. */
-static struct wfs_model *find_live(struct bind *b, struct bind_key key, uint64_t now,
-				   struct binding **old)
+static bool is_bound(const struct bind *b, const struct known *k, uint64_t now)
 {
-	struct binding **p = slot_of(b, key), *e = *p;
+	return k->model && within(k->used_ns, b->linger_ns, now);
+}
 
-	if (!e)
-		return NULL;
-	if (e->key.start != key.start || expired(b, e, now)) {
-		*old = unlink_at(b, p);
+/* Rule a.  Ends a binding whose time is over. */
+static struct wfs_model *keep(struct bind *b, struct known *k, uint64_t now)
+{
+	if (!is_bound(b, k, now)) {
+		known_unbind(&b->table, k);
 		return NULL;
 	}
-	e->used_ns = now;
-	return wfs_model_get(e->model);
+	k->used_ns = now;
+	return wfs_model_get(k->model);
+}
+
+/* Rule b, the first half. */
+static struct known *bound_ancestor(struct bind *b, const struct job *job, uint64_t start, uint64_t now)
+{
+	for (unsigned i = 1; i < job->n; i++) {
+		struct known *k = known_find(&b->table, job->chain[i]);
+
+		if (k && is_bound(b, k, now) && start < k->closed)
+			return k;
+	}
+	return NULL;
+}
+
+/* Rule b for a load that began at `start` ticks.  What an ancestor hands down opens a slot too: the
+ * ancestor's time may be over when the next rank comes. */
+static struct wfs_model *choose(struct bind *b, const struct job *job, uint64_t start, uint64_t now,
+				struct slot **joined)
+{
+	struct known *from = bound_ancestor(b, job, start, now);
+	struct slot *slot = slot_find(&b->table, job->id, start, ago(now, b->linger_ns),
+				      ago(now, b->join_ns));
+	struct wfs_model *m;
+
+	m = from ? wfs_model_get(from->model) : slot ? wfs_model_get(slot->model) :
+	    wfs_replica_latest(b->replica);
+	if (m && !slot) {
+		slot = slot_open(&b->table, job->id, m, now);
+		if (slot && from)
+			slot->closed = from->closed;
+	}
+	*joined = slot && slot->model == m ? slot : NULL;
+	return m;
+}
+
+/* The answer for k, which has none: chosen, and kept from now on. */
+static struct wfs_model *begin(struct bind *b, const struct job *job, struct known *k, uint64_t start,
+			       uint64_t now)
+{
+	struct slot *slot = NULL;
+	struct wfs_model *m = b->mode == BIND_PROCESS ? wfs_replica_latest(b->replica) :
+			      choose(b, job, start, now, &slot);
+
+	if (!m)
+		return NULL;
+	known_bind(&b->table, k, wfs_model_get(m));
+	k->used_ns = now;
+	if (slot)
+		slot_use(slot, k);
+	return m;
+}
+
+/* A process that had a version before begins its next load now, whenever it was started. */
+static struct wfs_model *begin_locked(struct bind *b, struct bind_key key, const struct job *job,
+				      struct bind_key *dropped)
+{
+	struct known *k = known_find(&b->table, key);
+	uint64_t now = wfs_now_ns(), start = k ? proc_ticks() : key.start;
+	struct wfs_model *m = k ? keep(b, k, now) : NULL;	/* another thread of it was faster */
+
+	if (m)
+		return m;
+	if (!k)
+		k = known_add(&b->table, key, dropped);
+	if (!k)
+		return wfs_replica_latest(b->replica);	/* unbound is better than nothing */
+	b->dropped += dropped->pid != 0;
+	return begin(b, job, k, start, now);
+}
+
+/* Rule e: use does not extend it, or a busy container would never see a new version. */
+static struct wfs_model *latest_of_unseen(struct bind *b)
+{
+	uint64_t now = wfs_now_ns();
+	struct wfs_model *m;
+
+	pthread_mutex_lock(&b->lock);
+	if (!b->unseen || !within(b->unseen_ns, b->linger_ns, now)) {
+		wfs_model_put(b->unseen);
+		b->unseen = wfs_replica_latest(b->replica);
+		b->unseen_ns = now;
+	}
+	m = b->unseen ? wfs_model_get(b->unseen) : NULL;
+	pthread_mutex_unlock(&b->lock);
+	return m;
+}
+
+static void find_job(struct bind *b, struct job *job, struct bind_key key)
+{
+	if (b->mode == BIND_PROCESS)
+		*job = (struct job){ .n = 1, .chain = { key } };
+	else
+		job_of(job, key, b->mode == BIND_CGROUP ? JOB_CGROUP : JOB_CLIMB);
+}
+
+static void say_dropped(struct bind *b, struct bind_key who)
+{
+	bool say;
+
+	if (!who.pid)
+		return;
+	pthread_mutex_lock(&b->lock);
+	say = may_say(&b->full_said_ns, wfs_now_ns());
+	pthread_mutex_unlock(&b->lock);
+	if (say)
+		log_warn("more than %u processes use latest: the version of process %d was let go, it used it "
+			 "longest ago; if it is still loading, it may see another one", BIND_MAX, (int)who.pid);
 }
 
 struct wfs_model *bind_latest(struct bind *b, struct bind_key key)
 {
-	uint64_t now = wfs_now_ns();
-	struct binding *old = NULL, *fresh;
-	struct wfs_model *m;
+	struct bind_key dropped = { 0 };
+	struct wfs_model *m = NULL;
+	struct known *k;
+	struct job job;
 
+	if (b->mode == BIND_NONE)
+		return wfs_replica_latest(b->replica);
+	if (!key.pid)
+		return latest_of_unseen(b);
 	pthread_mutex_lock(&b->lock);
-	m = find_live(b, key, now, &old);
+	k = known_find(&b->table, key);
+	if (k)
+		m = keep(b, k, wfs_now_ns());
 	pthread_mutex_unlock(&b->lock);
-	free_list(old);
 	if (m)
 		return m;
 
-	m = wfs_replica_latest(b->replica);
-	fresh = m ? malloc(sizeof(*fresh)) : NULL;
-	if (!fresh)
-		return m;		/* unbound is better than nothing */
-	*fresh = (struct binding){ .key = key, .model = m, .made_ns = now, .used_ns = now };
-
-	old = NULL;
+	find_job(b, &job, key);
 	pthread_mutex_lock(&b->lock);
-	m = find_live(b, key, now, &old);	/* another thread of it was faster? */
-	if (!m) {
-		struct binding *full = b->n >= BIND_MAX ? evict_oldest(b) : NULL;
-		struct binding **head = &b->bucket[(unsigned)key.pid % BIND_BUCKETS];
-
-		if (full) {
-			full->next = old;
-			old = full;
-		}
-		m = wfs_model_get(fresh->model);
-		fresh->next = *head;
-		*head = fresh;
-		fresh = NULL;
-		b->n++;
-	}
+	m = begin_locked(b, key, &job, &dropped);
 	pthread_mutex_unlock(&b->lock);
-	free_list(old);
-	free_list(fresh);
+	say_dropped(b, dropped);
 	return m;
 }
 
-void bind_touch(struct bind *b, struct bind_key key)
+void bind_touch(struct bind *b, struct bind_key key, uint64_t sequence)
 {
-	struct binding *e;
+	uint64_t now = wfs_now_ns();
+	struct known *k;
 
 	if (!key.pid)
 		return;
 	pthread_mutex_lock(&b->lock);
-	e = *slot_of(b, key);
-	if (e && e->key.start == key.start)
-		e->used_ns = wfs_now_ns();
+	k = known_find(&b->table, key);
+	if (k && is_bound(b, k, now) && wfs_model_version(k->model)->sequence == sequence)
+		k->used_ns = now;
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* ---- the end of bindings ---- */
+
+static void end_unseen(struct bind *b)
+{
+	wfs_model_put(b->unseen);
+	b->unseen = NULL;
+}
+
+static void end_version(struct bind *b, struct bind_key key)
+{
+	struct known *k = key.pid ? known_find(&b->table, key) : NULL;
+
+	if (k)
+		known_unbind(&b->table, k);
+}
+
+/* The caller asked by itself, and a shell for what its user types next: their own versions end.
+ * Ancestors may be in the middle of a load: they keep theirs, but do not hand it down any more. */
+static void close_job(struct bind *b, const struct job *job, uint64_t ticks)
+{
+	slot_close(&b->table, job->id, ticks);
+	end_version(b, job->chain[0]);
+	for (unsigned i = 1; i < job->n; i++) {
+		struct known *k = known_find(&b->table, job->chain[i]);
+
+		if (k)
+			k->closed = WFS_MIN(k->closed, ticks);
+	}
+	end_version(b, job->shell);
+	if (job->shell.pid)
+		slot_close(&b->table, job->shell_id, ticks);
+}
+
+void bind_close(struct bind *b, pid_t pid)
+{
+	struct bind_key key = bind_caller(b, pid);
+	struct job job;
+
+	if (b->mode == BIND_NONE)
+		return;
+	if (key.pid)
+		find_job(b, &job, key);
+	pthread_mutex_lock(&b->lock);
+	if (key.pid)
+		close_job(b, &job, proc_ticks());
+	else
+		end_unseen(b);
 	pthread_mutex_unlock(&b->lock);
 }
 
 void bind_sweep(struct bind *b)
 {
 	uint64_t now = wfs_now_ns();
-	struct binding *old = NULL;
 
 	pthread_mutex_lock(&b->lock);
-	for (size_t i = 0; i < BIND_BUCKETS; i++) {
-		struct binding **p = &b->bucket[i];
-
-		while (*p) {
-			struct binding *e = *p;
-
-			if (!expired(b, e, now) && (!e->key.pid || start_time(e->key.pid) == e->key.start)) {
-				p = &e->next;
-				continue;
-			}
-			unlink_at(b, p);
-			e->next = old;
-			old = e;
-		}
-	}
+	table_sweep(&b->table, ago(now, b->linger_ns), ago(now, b->join_ns));
+	if (!within(b->unseen_ns, b->linger_ns, now))
+		end_unseen(b);
 	pthread_mutex_unlock(&b->lock);
-	free_list(old);
 }
 
-size_t bind_count(struct bind *b)
+void bind_count(struct bind *b, struct bind_counts *out)
 {
-	size_t n;
-
 	pthread_mutex_lock(&b->lock);
-	n = b->n;
+	*out = (struct bind_counts){ .processes = b->table.n_bound, .jobs = b->table.n_slots,
+				     .dropped = b->dropped };
 	pthread_mutex_unlock(&b->lock);
-	return n;
 }

@@ -341,8 +341,10 @@ static int open_parts(struct mnt *m, struct wfs_err *err)
 {
 	struct wfs_store_opts so;
 	struct wfs_replica_opts ro;
+	struct bind_opts bo;
 	int r;
 
+	options_bind(&bo, &m->opt);
 	options_store(&so, &m->opt);
 	options_replica(&ro, &m->opt);
 	r = wfs_store_open(&m->store, m->url, &so, false, err);
@@ -357,7 +359,7 @@ static int open_parts(struct mnt *m, struct wfs_err *err)
 	m->fs.start_ns = wfs_now_ns();
 	m->fs.start_wall_ns = wfs_wall_ns();
 	m->fs.tree = tree_new(m->opt.show_code, wfs_xxh3);
-	m->fs.bind = bind_new(m->fs.replica, m->opt.linger_ms);
+	m->fs.bind = bind_new(m->fs.replica, &bo);
 	m->fs.views = views_new();
 	m->fs.waiting = waiting_new();
 	m->fs.gate = log_gate_new();

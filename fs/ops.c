@@ -34,7 +34,7 @@ static struct fs *fs_of(fuse_req_t req)
 
 static struct bind_key caller(fuse_req_t req)
 {
-	return bind_caller(fuse_req_ctx(req)->pid);
+	return bind_caller(fs_of(req)->bind, fuse_req_ctx(req)->pid);
 }
 
 static void op_init(void *arg, struct fuse_conn_info *c)
@@ -345,12 +345,12 @@ static bool list_dots(struct dirbuf *d, uint64_t ino, uint64_t parent, uint64_t 
 
 static int list_fixed(struct dirbuf *d, uint64_t ino, uint64_t off)
 {
-	struct stat st;
+	bool shown = n_versions(fs_of(d->req)) > 0;	/* to list is not to look through `latest` */
 
 	for (size_t i = (size_t)off - 2; i < ARRAY_SIZE(fixed); i++) {
 		if (fixed[i].parent != ino)
 			continue;
-		if (fixed[i].ino == INO_LATEST && stat_ino(&st, d->req, INO_LATEST) < 0)
+		if (fixed[i].ino == INO_LATEST && !shown)
 			continue;
 		if (!dir_add_plain(d, fixed[i].name, fixed[i].ino, fixed[i].type, i + 3))
 			break;

@@ -293,7 +293,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t len, off_t off, struct fuse_
 	struct view *v = view_of(fi);
 
 	(void)ino;
-	bind_touch(fs->bind, v->user);
+	bind_touch(fs->bind, v->user, v->sequence);
 	len = view_clamp(v, (uint64_t)off, WFS_MIN(len, (size_t)WFS_BLOCK_SIZE));
 	if (len == 0)
 		fuse_reply_buf(req, NULL, 0);
@@ -318,14 +318,14 @@ static int open_text(struct view **out, struct fs *fs, fuse_ino_t ino)
 
 static int open_model_file(struct view **out, struct fs *fs, fuse_req_t req, fuse_ino_t ino)
 {
-	struct bind_key user = bind_caller(fuse_req_ctx(req)->pid);
+	struct bind_key user = bind_caller(fs->bind, fuse_req_ctx(req)->pid);
 	struct node n;
 	int r;
 
-	bind_touch(fs->bind, user);
 	r = tree_get(fs->tree, ino, &n);
 	if (r < 0)
 		return r;
+	bind_touch(fs->bind, user, n.sequence);
 	return n.dir ? -EISDIR : view_open(out, fs->views, fs->replica, &n, user);
 }
 
@@ -360,7 +360,7 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct view *v = view_of(fi);
 
 	(void)ino;
-	bind_touch(fs->bind, v->user);
+	bind_touch(fs->bind, v->user, v->sequence);
 	view_close(fs->views, v);
 	fuse_reply_err(req, 0);
 }

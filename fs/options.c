@@ -19,6 +19,7 @@
 #define SYSTEM_CONF "/etc/weightfs/weightfs.conf"
 
 static const char *const ready_choices[] = { "complete", "delta", "manifest", "auto", NULL };
+static const char *const bind_choices[] = { "job", "process", "cgroup", "none", NULL };
 static const char *const level_choices[] = { "error", "warn", "info", "debug", NULL };
 
 #define OPT(name, type, field, choices, help) \
@@ -50,6 +51,9 @@ static const struct wfs_opt table[] = {
 	OPT("log_level", WFS_OPT_CHOICE, log_level, level_choices, "error|warn|info|debug (info)"),
 	OPT("workers", WFS_OPT_UINT, workers, NULL, "build threads (0: one a core)"),
 	OPT("linger", WFS_OPT_TIME, linger_ms, NULL, "TIME after its last use that a process keeps its version (60s)"),
+	OPT("bind", WFS_OPT_CHOICE, bind, bind_choices,
+	    "job|process|cgroup|none: who sees one version behind latest (job)"),
+	OPT("join", WFS_OPT_TIME, join_ms, NULL, "TIME in which new processes of a job take its version (30s)"),
 	OPT("config", WFS_OPT_STRING, config, NULL, "FILE read instead of the usual weightfs.conf"),
 	OPT("noexec", WFS_OPT_FLAG, noexec, NULL, "nothing in the mount may be executed"),
 	IGNORED("_netdev"), IGNORED("nofail"), IGNORED("ro"), IGNORED("rw"), IGNORED("auto"),
@@ -68,6 +72,7 @@ static void set_defaults(struct options *o)
 		.read_timeout_ms = 5 * 60 * 1000,
 		.scrub_ms = 24 * 3600 * 1000,
 		.linger_ms = 60 * 1000,
+		.join_ms = 30 * 1000,
 		.uid = getuid(),
 		.gid = getgid(),
 		.keep_versions = 1,
@@ -198,6 +203,15 @@ void options_replica(struct wfs_replica_opts *out, const struct options *o)
 		.read_timeout_ms = o->read_timeout_ms,
 		.scrub_ms = o->scrub_ms,
 		.workers = o->workers,
+	};
+}
+
+void options_bind(struct bind_opts *out, const struct options *o)
+{
+	*out = (struct bind_opts){
+		.mode = (enum bind_mode)o->bind,
+		.linger_ms = o->linger_ms,
+		.join_ms = o->join_ms,
 	};
 }
 

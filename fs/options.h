@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "bind.h"
 #include "weightfs/config.h"
 #include "weightfs/replica.h"
 #include "weightfs/store.h"
@@ -18,7 +19,8 @@ struct options {
 	struct wfs_strings base;
 	unsigned ready;			/* enum wfs_ready, or OPTIONS_READY_AUTO */
 	unsigned log_level;		/* enum wfs_log_level */
-	unsigned poll_ms, read_timeout_ms, scrub_ms, linger_ms;
+	unsigned poll_ms, read_timeout_ms, scrub_ms, linger_ms, join_ms;
+	unsigned bind;			/* enum bind_mode */
 	unsigned uid, gid, umask;
 	unsigned keep_versions, workers;
 	uint64_t rate, cache_size, min_free;
@@ -41,6 +43,7 @@ void options_help(FILE *f);		/* one line an option */
 /* What the store and the replica need of them; the strings stay o's. */
 void options_store(struct wfs_store_opts *out, const struct options *o);
 void options_replica(struct wfs_replica_opts *out, const struct options *o);
+void options_bind(struct bind_opts *out, const struct options *o);
 
 /* Make cache (filled in when empty), base and cacert absolute, so that the daemon may leave its
  * directory.  url keys the default cache. */

@@ -70,8 +70,10 @@ void log_gate_err(struct log_gate *g, const char *fmt, ...)
 
 static int append_mount(struct fs *fs, struct wfs_buf *out)
 {
+	struct bind_counts bound;
 	int r;
 
+	bind_count(fs->bind, &bound);
 	r = wfs_buf_printf(out, "{\"mount\":{\"point\":");
 	if (r == 0)
 		r = wfs_json_quote(out, fs->mnt);
@@ -86,9 +88,11 @@ static int append_mount(struct fs *fs, struct wfs_buf *out)
 	if (r == 0)
 		r = wfs_buf_printf(out,
 				   ",\"mode\":\"cached\",\"program\":\"%s\",\"pid\":%d,\"uptime\":%" PRIu64
-				   ",\"waiting_reads\":%u,\"open_files\":%zu,\"bound_processes\":%zu}",
+				   ",\"waiting_reads\":%u,\"open_files\":%zu,\"bound_processes\":%zu"
+				   ",\"bound_jobs\":%zu,\"bindings_dropped\":%" PRIu64 "}",
 				   WFS_VERSION, (int)getpid(), (wfs_now_ns() - fs->start_ns) / 1000000000u,
-				   waiting_count(fs->waiting), views_count(fs->views), bind_count(fs->bind));
+				   waiting_count(fs->waiting), views_count(fs->views), bound.processes,
+				   bound.jobs, bound.dropped);
 	return r;
 }
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # bash completion for weightfs and weightsync
 
-_weightfs_mount_options="accept_run allow_other base= cache= cache_size= cacert= config= foreground fsname= gid=
-	keep_versions= lazy linger= log_level= min_free= noexec poll= rate= read_timeout= ready= scrub= show_code
+_weightfs_mount_options="accept_run allow_other base= bind= cache= cache_size= cacert= config= foreground fsname= gid=
+	join= keep_versions= lazy linger= log_level= min_free= noexec poll= rate= read_timeout= ready= scrub= show_code
 	uid= umask= workers="
 
 # The word in COMP_LINE that began with -o may hold several options: complete the one behind the last comma.
@@ -13,6 +13,7 @@ _weightfs_complete_options()
 	case $cur in *,*) done=${cur%,*}, cur=${cur##*,} ;; esac
 	case $cur in
 	ready=*) mapfile -t COMPREPLY < <(compgen -W "complete delta manifest auto" -- "${cur#*=}") ;;
+	bind=*) mapfile -t COMPREPLY < <(compgen -W "job process cgroup none" -- "${cur#*=}") ;;
 	log_level=*) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "${cur#*=}") ;;
 	cache=*|base=*) mapfile -t COMPREPLY < <(compgen -d -- "${cur#*=}") ;;
 	cacert=*|config=*) mapfile -t COMPREPLY < <(compgen -f -- "${cur#*=}") ;;

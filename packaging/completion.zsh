@@ -10,6 +10,7 @@ _weightfs_mount_options() {
 		'config[configuration file]:file:_files' 'foreground[do not go to the background]' \
 		'fsname[source shown]:text' 'uid[owner shown]:number' 'gid[group shown]:number' \
 		'umask[permission bits taken away]:octal' 'keep_versions[kept beside the newest]:number' \
+		'bind[who sees one version]:who:(job process cgroup none)' 'join[how long a job takes members]:time' \
 		'lazy[fetch only what is read]' 'linger[how long a process keeps its version]:time' \
 		'log_level[what is logged]:level:(error warn info debug)' 'min_free[bytes left free]:size' \
 		'noexec[nothing may be executed]' 'poll[time between looks]:time' 'rate[bytes a second]:size' \

@@ -120,6 +120,7 @@ test_busy_mount_says_who()
 	# shellcheck disable=SC2217	# it only holds the file open
 	sleep 100 <"$M/latest/model.bin" &
 	holder=$!
+	until_true 20 sh -c "readlink /proc/$holder/fd/0 | grep -q model.bin"
 	weightfs unmount "$M" 2>"$TMPDIR/busy" || r=$?
 	[ $r = 1 ]
 	grep -q "process $holder (sleep): 1 open file" "$TMPDIR/busy"

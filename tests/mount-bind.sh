@@ -1,0 +1,558 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# mount-bind.sh - who sees which version behind `latest`: the rules of weightfs(1), one after another
+. "$(dirname "$0")/suite.sh"
+set -u
+PATH=$BUILD/tests:$PATH
+
+# This shell never looks through $M/latest itself: then all that it starts would be bound with it.
+S=$TMPDIR/store M=$TMPDIR/mnt C=$TMPDIR/cache L=$TMPDIR/list W=$TMPDIR/work
+mkdir -p "$M"
+: >"$L"
+
+publish()			# the next version; prints its number
+{
+	local v
+
+	v=$(($(tail -n 1 "$L" | cut -d' ' -f1) + 1))
+	tool-flip make "$TMPDIR/ckpt" "$v"
+	tool-flip list "$TMPDIR/ckpt" "$v" >>"$L"
+	weightsync publish "$TMPDIR/ckpt" "$S" --cache "$TMPDIR/pc" --quiet >/dev/null
+	echo "$v"
+}
+
+is_newest() { [ "$(jq .newest <<<"$(weightfs status "$1" --json)")" = "$2" ]; }
+# Publish, and return when it is shown.  Not with `wait`, which is a rule of its own.
+flip()
+{
+	local v
+
+	v=$(publish)
+	until_true 60 is_newest "$M" "$v"
+	echo "$v"
+}
+
+mounted()			# [OPTIONS]; sets v, the newest version
+{
+	unmount_below "$TMPDIR"		# of a test that failed
+	rm -rf "$C" "$W"
+	mkdir "$W"
+	weightfs mount "$S" "$M" -o "cache=$C,min_free=0,poll=200ms${1:+,$1}"
+	v=$(flip)
+}
+
+# A command in a job of its own: it leads a session on a terminal.
+alone() { script -qec "$*" /dev/null </dev/null | tr -d '\r'; }
+config() { sed 's/[^0-9]//g' "$M/latest/config.json"; }
+lines() { [ -e "$1" ] && [ "$(wc -l <"$1")" -ge "$2" ]; }
+
+# ---- 1. one process, many shards ----
+
+load_every_way()		# prints what each saw, while two versions come between its shards
+{
+	local way n=0
+
+	for way in joined realpath dirfd mntfd chdir above; do
+		alone "tool-flip load $way $M $W/gate $L" >"$W/saw.$way" &
+		n=$((n + 1))
+	done
+	until_true 60 lines "$W/gate.at" $n
+	alone "tool-flip load threads $M $W/gate $L" >"$W/saw.threads" &
+	until_true 60 lines "$W/gate.at" $((n + 1))
+	flip >/dev/null
+	flip >/dev/null
+	touch "$W/gate"
+	wait
+	cat "$W"/saw.*
+}
+
+test_1_one_process_sees_one_version()
+{
+	mounted
+	[ "$(load_every_way | sort | uniq -c | tr -s ' ')" = " 7 $v" ]
+	weightfs unmount "$M"
+}
+
+# The same, unbound: the test above can fail.
+test_1_unbound_loads_mix()
+{
+	mounted bind=none
+	[ "$(load_every_way | grep -c "^$v $((v + 2))\$")" -ge 4 ]
+	[ "$(jq .mount.bound_processes <<<"$(weightfs status "$M" --json)")" = 0 ]
+	weightfs unmount "$M"
+}
+
+# ---- 2. ranks of one job ----
+
+# Start three ranks, each after a version more, and compare what they saw.
+ranks_agree()			# COMMAND of the job
+{
+	local i job
+
+	mounted
+	alone "$1" >"$W/out" 2>&1 &
+	job=$!
+	for i in 0 1 2; do
+		touch "$W/start.$i"
+		until_true 60 lines "$W/gate.at" $((i + 1)) || { cat "$W/out"; return 1; }
+		flip >/dev/null
+	done
+	touch "$W/gate"
+	for i in 0 1 2; do
+		until_true 60 test -e "$W/rank.$i"
+		[ "$(cat "$W/rank.$i")" = "$v" ] || fail "rank $i saw $(cat "$W/rank.$i"), not $v"
+	done
+	wait $job
+	# a job that comes later sees what is newest
+	[ "$(config)" = $((v + 3)) ]
+	weightfs unmount "$M"
+}
+
+script_of_ranks()		# END: what the script does at its end
+{
+	cat >"$TMPDIR/ranks.sh" <<-EOF
+	rank()
+	{
+		until [ -e $W/start.\$1 ]; do sleep 0.02; done
+		tool-flip load joined $M $W/gate $L >$W/rank.\$1.new
+		mv $W/rank.\$1.new $W/rank.\$1
+	}
+	for i in 0 1 2; do rank \$i & done
+	$1
+	EOF
+}
+
+test_2_forked_ranks_agree() { ranks_agree "$TESTS/bind_ranks.py fork $W $M $L"; }
+test_2_spawned_ranks_agree() { ranks_agree "$TESTS/bind_ranks.py spawn $W $M $L"; }
+test_2_ranks_with_sessions_agree() { ranks_agree "$TESTS/bind_ranks.py sessions $W $M $L"; }
+test_2_ranks_of_a_script_agree()
+{
+	script_of_ranks wait
+	ranks_agree "sh $TMPDIR/ranks.sh"
+}
+
+# The script ends before its ranks look: they become children of pid 1, and agree all the same.
+test_2_ranks_left_behind_agree()
+{
+	script_of_ranks "exit 0"
+	ranks_agree "trap '' HUP; setsid --fork sh $TMPDIR/ranks.sh"
+}
+
+# ---- 3. parent and child ----
+
+test_3_children_see_the_parents_version() { ranks_agree "$TESTS/bind_ranks.py parent $W $M $L"; }
+
+# ---- 4. an interactive shell ----
+
+t() { tmux -L "weightfs-$$" -f /dev/null "$@"; }
+keys() { t send-keys -t shell "$@"; }
+type_line() { keys -l "$1"; keys Enter; }
+is_bound() { [ "$(jq .mount.bound_processes <<<"$(weightfs status "$M" --json)")" -ge "$1" ]; }
+
+test_4_a_shell_sees_what_wait_said()
+{
+	mounted
+	TERM=screen t new-session -d -s shell -x 200 -y 50 "bash --norc --noprofile -i"
+	trap 't kill-server' EXIT
+	type_line "cat $M/latest/config.json >$W/out1"
+	until_true 30 test -s "$W/out1"
+	keys -l "ls $M/latest/conf"
+	keys Tab				# the shell itself looks
+	until_true 30 is_bound 1
+	keys C-u
+	type_line "tool-flip load joined $M $W/gate $L >$W/loader &"
+	until_true 30 lines "$W/gate.at" 1
+	is_bound 2
+	publish >/dev/null
+	type_line "weightfs wait $M --newer-than $v --timeout 60 >$W/said; cat $M/latest/config.json >$W/out2"
+	until_true 60 test -s "$W/out2"
+	type_line "cd $M/latest && cat config.json >$W/out3; cd /"
+	until_true 30 test -s "$W/out3"
+	type_line "echo \$(cat $M/latest/config.json) >$W/out4"
+	until_true 30 test -s "$W/out4"
+	touch "$W/gate"
+	until_true 30 test -s "$W/loader"
+	t kill-server
+	trap - EXIT
+	grep -q " $v}" "$W/out1"
+	[ "$(cat "$W/said")" = $((v + 1)) ]
+	grep -q " $((v + 1))}" "$W/out2"
+	grep -q " $((v + 1))}" "$W/out3"
+	grep -q " $((v + 1))}" "$W/out4"
+	[ "$(cat "$W/loader")" = "$v" ]
+	weightfs unmount "$M"
+}
+
+# In a script: what starts after `wait` sees the version, what runs keeps its own, and so does a rank
+# that was started before but looks later.
+test_4_wait_in_a_script()
+{
+	mounted
+	cat >"$W/script" <<-EOF
+	tool-flip load joined $M $W/gate $L >$W/running &
+	until [ -s $W/gate.at ]; do sleep 0.02; done
+	(until [ -e $W/look ]; do sleep 0.02; done; exec cat $M/latest/config.json >$W/early) &
+	sleep 0.1
+	touch $W/ready
+	weightfs wait $M --newer-than $v --timeout 60 >$W/said
+	cat $M/latest/config.json >$W/late
+	touch $W/look
+	until [ -s $W/early ]; do sleep 0.02; done
+	touch $W/gate
+	wait
+	EOF
+	alone "sh $W/script" &
+	until_true 60 test -e "$W/ready"
+	flip >/dev/null
+	wait $!
+	[ "$(cat "$W/said")" = $((v + 1)) ]
+	grep -q " $((v + 1))}" "$W/late"
+	grep -q " $v}" "$W/early"
+	[ "$(cat "$W/running")" = "$v" ]
+	weightfs unmount "$M"
+}
+
+# ---- 5. long lives ----
+
+test_5_the_next_load_of_a_process_sees_the_newest()
+{
+	mounted linger=1s
+	alone "python3 -c '
+import os, sys, time
+look = lambda: print(os.readlink(\"$M/latest\"), flush=True)
+look()
+open(\"$W/gate.at\", \"w\").write(\"x\\n\")
+while not os.path.exists(\"$W/gate\"): time.sleep(0.05)
+time.sleep(1.1)
+look()'" >"$W/out" &
+	until_true 30 lines "$W/gate.at" 1
+	flip >/dev/null
+	touch "$W/gate"
+	wait $!
+	[ "$(tr '\n' ' ' <"$W/out")" = "versions/$v versions/$((v + 1)) " ]
+	weightfs unmount "$M"
+}
+
+# There is always a process of the job that loads: what comes within `join` of the first look sees
+# the same, what comes later the newest.
+test_5_a_busy_session_gets_new_versions()
+{
+	mounted join=4s
+	cat >"$W/busy.py" <<-EOF
+	import os, subprocess, time
+	look = lambda: subprocess.Popen(["tool-flip", "load", "joined", "$M", "$W/gate", "$L"], stdout=subprocess.PIPE)
+	begin, running = time.monotonic(), [look()]
+	while not os.path.exists("$W/gate.at"):
+	    time.sleep(0.01)
+	first = time.monotonic()
+	open("$W/ready", "w")
+	while not os.path.exists("$W/flipped"):
+	    time.sleep(0.01)
+	inside, late = 0, 0
+	while not late:
+	    start = time.monotonic()
+	    saw = subprocess.check_output(["cat", "$M/latest/config.json"]).split()[1].strip(b"}")
+	    if time.monotonic() < begin + 4:
+	        assert saw == b"$v", saw
+	        inside += 1
+	    elif start > first + 4:
+	        assert saw == b"$((v + 1))", saw
+	        late += 1
+	open("$W/gate", "w")
+	assert inside or start - begin > 4, "the machine was too slow to tell"
+	assert running[0].communicate()[0] == b"$v\n"
+	print("ok")
+	EOF
+	alone "python3 $W/busy.py" >"$W/out" &
+	until_true 30 test -e "$W/ready"
+	flip >/dev/null
+	touch "$W/flipped"
+	wait $!
+	cat "$W/out"
+	[ "$(cat "$W/out")" = ok ]
+	weightfs unmount "$M"
+}
+
+# ---- 6. who asks ----
+
+# A process that gets the number of one that had looked is another process.
+test_6_a_reused_pid_is_another_process()
+{
+	mounted
+	cat >"$W/reuse.py" <<-EOF
+	import os, subprocess, sys, time
+	def child(pid):
+	    """The answer for a child that has number pid, or None when that is not to be had."""
+	    r, w = os.pipe()
+	    if pid:
+	        with open("/proc/sys/kernel/ns_last_pid", "w") as f:
+	            f.write(str(pid - 1))
+	    got = os.fork()
+	    if got == 0:
+	        if not pid or os.getpid() == pid:
+	            os.write(w, os.readlink("$M/latest").encode())
+	        os._exit(0)
+	    os.close(w)
+	    with os.fdopen(r) as f:
+	        answer = f.read()
+	    os.waitpid(got, 0)
+	    return got, answer
+	pid, answer = child(None)
+	assert answer == "versions/$v", answer
+	open("$W/ready", "w")
+	while not os.path.exists("$W/flipped"):
+	    time.sleep(0.001)
+	for i in range(10000):
+	    got, answer = child(pid)
+	    if got == pid:
+	        assert answer == "versions/$((v + 1))", answer
+	        print("ok")
+	        break
+	EOF
+	alone "python3 $W/reuse.py" >"$W/out" &
+	until_true 30 test -e "$W/ready"
+	flip >/dev/null
+	touch "$W/flipped"
+	wait $!
+	cat "$W/out"
+	[ "$(cat "$W/out")" = ok ]
+	weightfs unmount "$M"
+}
+
+# A daemon in a pid namespace of its own: all callers outside of it are pid 0.  Its mount is seen here
+# because the directory is shared between the mount namespaces.
+mounted_elsewhere()		# "PREFIX COMMAND" OPTIONS
+{
+	rm -rf "$C" "$W"
+	mkdir -p "$W" "$TMPDIR/shared"
+	mountpoint -q "$TMPDIR/shared" || { mount -t tmpfs weightfs-test "$TMPDIR/shared"; mount --make-shared "$TMPDIR/shared"; }
+	M=$TMPDIR/shared/mnt
+	mkdir -p "$M"
+	# shellcheck disable=SC2086 # words
+	$1 weightfs mount "$S" "$M" -o "foreground,cache=$C,min_free=0,poll=200ms,$2" >"$W/log" 2>&1 &
+	daemon=$!
+	until_true 30 mountpoint -q "$M" || { cat "$W/log"; return 1; }
+	v=$(publish)
+	until_true 60 unseen_newest "$v"
+}
+
+unseen_newest() { [ "$(jq .newest "$M/.weightfs/status.json")" = "$1" ]; }
+
+# One version for all, that ends by its age whether it is used or not.
+unseen_share_a_slot()
+{
+	[ "$(readlink "$M/latest")" = "versions/$v" ]
+	publish >/dev/null
+	until_true 60 unseen_newest $((v + 1))
+	[ "$(alone readlink "$M/latest")" = "versions/$v" ]
+	until_true 20 sh -c "[ \"\$(readlink $M/latest)\" = versions/$((v + 1)) ]"
+	[ "$(jq .mount.bound_processes "$M/.weightfs/status.json")" = 0 ]
+	umount "$M"
+	wait "$daemon"
+	umount "$TMPDIR/shared"
+}
+
+test_6_callers_of_another_pid_namespace()
+{
+	mounted_elsewhere "unshare --pid --fork --mount-proc --propagation unchanged" linger=6s
+	unseen_share_a_slot
+}
+
+# A daemon that may not see others' processes: hidepid, and no right to trace.
+test_6_callers_that_proc_hides()
+{
+	cat >"$TMPDIR/hidden" <<-'EOF'
+	#!/bin/sh
+	mount --make-private /proc && mount -t proc -o hidepid=2,gid=65533 proc /proc &&
+	exec setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace "$@"
+	EOF
+	chmod +x "$TMPDIR/hidden"
+	mounted_elsewhere "unshare --mount --propagation unchanged $TMPDIR/hidden" linger=6s
+	unseen_share_a_slot
+	grep -q 'is not in /proc' "$W/log"
+}
+
+# A daemon whose /proc numbers processes otherwise than it does: it would take one for another.
+test_6_a_foreign_proc_is_not_believed()
+{
+	mounted_elsewhere "unshare --pid --fork" linger=6s
+	unseen_share_a_slot
+	grep -q '/proc is of another pid namespace' "$W/log"
+}
+
+cgroup_dir()
+{
+	local d
+
+	for d in $(findmnt -rn -t cgroup2 -o TARGET) $(findmnt -rn -t cgroup -O name=systemd -o TARGET); do
+		[ ! -w "$d/cgroup.procs" ] || { echo "$d/weightfs-test-$$"; return; }
+	done
+	return 1
+}
+
+test_6_a_process_that_changes_its_cgroup()
+{
+	local group
+
+	group=$(cgroup_dir)
+	mounted
+	mkdir "$group"
+	cat >"$W/moves.py" <<-EOF
+	import os, subprocess, time
+	look = lambda: os.readlink("$M/latest")
+	child = lambda f=None: subprocess.check_output(["readlink", "$M/latest"], preexec_fn=f, text=True).strip()
+	def move():
+	    with open("$group/cgroup.procs", "w") as f:
+	        f.write(str(os.getpid()))
+	assert look() == "versions/$v"
+	open("$W/ready", "w")
+	while not os.path.exists("$W/flipped"):
+	    time.sleep(0.01)
+	assert child() == "versions/$v"
+	assert child(move) == "versions/$((v + 1))", "a child in another cgroup is another job"
+	move()
+	assert look() == "versions/$v", "a load that runs was moved, and lost its version"
+	assert child() == "versions/$v", "its children are where it is"
+	print("ok")
+	EOF
+	alone "python3 $W/moves.py" >"$W/out" &
+	until_true 30 test -e "$W/ready"
+	flip >/dev/null
+	touch "$W/flipped"
+	wait $!
+	until_true 10 rmdir "$group"
+	cat "$W/out"
+	[ "$(cat "$W/out")" = ok ]
+	weightfs unmount "$M"
+}
+
+# ---- the other settings ----
+
+two_children()			# of a job, the second after a flip while the first loads; prints what they saw
+{
+	cat >"$W/two" <<-EOF
+	tool-flip load joined $M $W/gate $L >$W/first &
+	until [ -s $W/gate.at ]; do sleep 0.02; done
+	touch $W/ready
+	until [ -e $W/flipped ]; do sleep 0.02; done
+	sed 's/[^0-9]//g' $M/latest/config.json >$W/second
+	touch $W/gate
+	wait
+	EOF
+	alone "sh $W/two" &
+	until_true 30 test -e "$W/ready"
+	flip >/dev/null
+	touch "$W/flipped"
+	wait $!
+	paste -d' ' "$W/first" "$W/second"
+}
+
+test_bind_process_is_each_by_itself()
+{
+	mounted bind=process
+	[ "$(two_children)" = "$v $((v + 1))" ]
+	weightfs unmount "$M"
+}
+
+test_bind_job_is_the_default()
+{
+	mounted
+	[ "$(two_children)" = "$v $v" ]
+	weightfs unmount "$M"
+}
+
+# Two jobs that have nothing but their control group in common.
+test_bind_cgroup_joins_jobs()
+{
+	mounted bind=cgroup
+	alone "tool-flip load joined $M $W/gate $L" >"$W/saw" &
+	until_true 30 lines "$W/gate.at" 1
+	flip >/dev/null
+	[ "$(alone readlink "$M/latest")" = "versions/$v" ]
+	touch "$W/gate"
+	wait $!
+	[ "$(cat "$W/saw")" = "$v" ]
+	weightfs unmount "$M"
+}
+
+# ---- 7. what is bound stays ----
+
+shows() { [ -e "$M/versions/$1" ]; }
+
+test_7_a_bound_version_is_not_evicted()
+{
+	local w
+
+	mounted keep_versions=0,cache_size=3M
+	alone "tool-flip load joined $M $W/gate $L" >"$W/saw" &
+	w=$!
+	until_true 30 lines "$W/gate.at" 1
+	for _ in 1 2 3 4 5 6; do flip >/dev/null; done
+	until_true 30 sh -c "[ ! -e $M/versions/$((v + 4)) ]"
+	shows "$v"
+	mv "$S" "$S.away"		# what it reads now was kept here
+	touch "$W/gate"
+	wait $w
+	mv "$S.away" "$S"
+	[ "$(cat "$W/saw")" = "$v" ]
+	# the process is gone: so is the version, with one of the next
+	for _ in 1 2 3 4 5 6 7 8 9; do
+		shows "$v" || break
+		sleep 0.5
+		flip >/dev/null
+	done
+	if shows "$v"; then return 1; fi
+	weightfs unmount "$M"
+}
+
+# ---- 8. nothing is invalidated ----
+
+test_8_a_flip_invalidates_nothing()
+{
+	local pid
+
+	mounted keep_versions=9
+	alone "cat $M/versions/$v/*.safetensors" >/dev/null
+	pid=$(jq .mount.pid "$M/.weightfs/status.json")
+	strace -f -s 128 -xx -e trace=write,writev -o "$W/trace" -p "$pid" 2>"$W/strace" &
+	until_true 30 grep -q attached "$W/strace"
+	alone "tool-flip load joined $M $W/gate $L" >"$W/saw" &
+	until_true 30 lines "$W/gate.at" 1
+	flip >/dev/null
+	flip >/dev/null
+	touch "$W/gate"
+	wait $!
+	[ "$(cat "$W/saw")" = "$v" ]
+	kill %1 2>/dev/null
+	# a reply to latest's READLINK was traced, and no message with number 0, which a notification has
+	grep -q "$(printf 'versions/%s' "$v" | od -An -v -tx1 | tr -d '\n' | sed 's/ /\\\\x/g')" "$W/trace"
+	if grep -E '"(\\x..){4}\\x0[1-9]\\x00\\x00\\x00(\\x00){8}' "$W/trace"; then return 1; fi
+	weightfs unmount "$M"
+}
+
+publish >/dev/null
+for t in 1_one_process_sees_one_version 1_unbound_loads_mix 2_forked_ranks_agree 2_spawned_ranks_agree \
+	2_ranks_with_sessions_agree 2_ranks_of_a_script_agree 2_ranks_left_behind_agree \
+	3_children_see_the_parents_version 4_a_shell_sees_what_wait_said 4_wait_in_a_script \
+	5_the_next_load_of_a_process_sees_the_newest 5_a_busy_session_gets_new_versions \
+	bind_process_is_each_by_itself bind_job_is_the_default bind_cgroup_joins_jobs \
+	7_a_bound_version_is_not_evicted 8_a_flip_invalidates_nothing; do
+	[ -n "${ONLY:-}" ] && [[ ! $t =~ $ONLY ]] && continue
+	run test_$t
+done
+if [ "$(id -u)" = 0 ]; then
+	for t in a_reused_pid_is_another_process callers_of_another_pid_namespace callers_that_proc_hides \
+		a_foreign_proc_is_not_believed; do
+		[ -n "${ONLY:-}" ] && [[ ! $t =~ $ONLY ]] && continue
+		run test_6_$t
+	done
+else
+	skip test_6 "needs root for pid namespaces"
+fi
+if cgroup_dir >/dev/null; then
+	run test_6_a_process_that_changes_its_cgroup
+else
+	skip test_6_a_process_that_changes_its_cgroup "no control group may be made here"
+fi
+finish
