@@ -24,6 +24,23 @@ int wfs_draft_write(struct wfs_draft *d, uint32_t i, const void *data, size_t le
 int wfs_draft_commit(struct wfs_draft *d, const struct wfs_digest *table, struct wfs_err *err);
 void wfs_draft_abort(struct wfs_draft *d);		/* NULL is fine */
 
+/*
+ * The way back.  An undo is a table of a file against a later version, with its stored bytes, kept in the
+ * cache: wfs_model_peek reads the older file by it.
+ */
+struct wfs_undo;
+/* This replica keeps undo tables: before anything is planned. */
+int wfs_undo_begin(struct wfs_replica *r, struct wfs_err *err);
+int wfs_undo_new(struct wfs_undo **out, struct wfs_replica *r, struct wfs_err *err);
+/* The table's one pack, in order. */
+int wfs_undo_write(struct wfs_undo *u, const void *data, size_t len, struct wfs_err *err);
+/* For the file that `primary` names.  Frees u, also on error. */
+int wfs_undo_commit(struct wfs_undo *u, const struct wfs_digest *primary, const struct wfs_buf *table,
+		    struct wfs_err *err);
+void wfs_undo_abort(struct wfs_undo *u);		/* NULL is fine */
+/* Those of all other files go with the next wfs_replica_keep_only. */
+void wfs_undo_keep(struct wfs_replica *r, const struct wfs_digest *keep, size_t n);
+
 /* Drop every image and object that m does not need (the publisher keeps one version). */
 int wfs_replica_keep_only(struct wfs_replica *r, struct wfs_model *m, struct wfs_err *err);
 

@@ -122,6 +122,28 @@ bool wfs_want_cancel(struct wfs_replica *r, struct wfs_want *w);
 /* Both of the above: waits as long as it takes (read_timeout without progress: -ETIMEDOUT). */
 int wfs_model_read_wait(struct wfs_model *m, size_t i, void *buf, size_t len, uint64_t off, struct wfs_err *err);
 
+/* The same without keeping what had to be built for it. */
+int wfs_model_peek(struct wfs_model *m, size_t i, void *buf, size_t len, uint64_t off, struct wfs_err *err);
+
+/* How file i would be built, the step that yields it first; bases follow.  Waits, and fetches tables. */
+struct wfs_step {
+	enum { WFS_STEP_HELD, WFS_STEP_BASE, WFS_STEP_DELTA, WFS_STEP_FULL, WFS_STEP_UNDO } how;
+	uint64_t sequence;		/* of a version that has the file so; 0: not known */
+	uint64_t back;			/* delta: versions between it and its base */
+	uint64_t stored, table;		/* bytes of it */
+};
+struct wfs_path {
+	struct wfs_step *steps;		/* free; NULL for a whole file */
+	size_t n_steps;
+	uint64_t bytes;			/* to fetch, less than the steps' where something is in the cache already */
+	uint64_t compared;		/* of that: the file's own table, when another one is used */
+};
+int wfs_model_path(struct wfs_model *m, size_t i, struct wfs_path *out, struct wfs_err *err);
+/* For plans to be looked at only: as if all files of m were complete in the cache, or no more. */
+void wfs_model_assume(struct wfs_model *m, bool held);
+/* Version objects that planning has read: bytes and number. */
+void wfs_replica_history(struct wfs_replica *r, uint64_t *bytes, size_t *n);
+
 /* The header of shard i.  Waits. The caller closes it. */
 int wfs_model_header(struct wfs_model *m, size_t i, struct wfs_safetensors **out, struct wfs_err *err);
 

@@ -83,7 +83,7 @@ static int node_range(struct build *c, uint32_t node, uint64_t off, uint64_t len
 	const struct wfs_node *n = &c->plan->nodes[node];
 	int r = 0;
 
-	if (n->held)
+	if (n->held && !n->source)
 		return wfs_image_read(n->held, dst, len, off, c->err);
 	while (r == 0 && len) {
 		uint32_t b = (uint32_t)(off >> WFS_BLOCK_SHIFT), in = off & (WFS_BLOCK_SIZE - 1);
@@ -163,12 +163,26 @@ static int from_base(struct build *c, const struct wfs_node *n, uint32_t b, uint
 			n->base->path, b);
 }
 
+/* A block of an image that is not complete, if it is there and what the table says. */
+static bool from_partly(const struct wfs_node *n, uint32_t b, uint8_t *dst)
+{
+	if (!wfs_image_claims(n->held, b))
+		return false;
+	if (wfs_image_raw(n->held, b, dst, NULL) == 0 &&
+	    wfs_xxh3(dst, wfs_image_block_len(n->held, b)) == wfs_table_block(n->source->table, b).hash)
+		return true;
+	wfs_image_drop_block(n->held, b);
+	return false;
+}
+
 static int node_block(struct build *c, uint32_t node, uint32_t b, uint8_t *dst)
 {
 	const struct wfs_node *n = &c->plan->nodes[node];
 	struct wfs_block_ref ref;
 	int r = 0;
 
+	if (n->held && from_partly(n, b, dst))
+		return 0;
 	if (n->base)
 		return from_base(c, n, b, dst);
 	if (++c->n_decodes > DECODES_MAX)
@@ -190,21 +204,33 @@ static int node_block(struct build *c, uint32_t node, uint32_t b, uint8_t *dst)
 	return 0;
 }
 
+static int parts_new(struct build *c)
+{
+	c->part = calloc(c->plan->n_nodes, sizeof(*c->part));
+	if (!c->part)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->plan->n_nodes; i++)
+		c->part[i].block = UINT32_MAX;
+	return 0;
+}
+
+static void parts_free(struct build *c)
+{
+	for (size_t i = 0; i < c->plan->n_nodes; i++)
+		free(c->part[i].buf);
+	free(c->part);
+}
+
 static int build_from_plan(struct wfs_image *img, struct wfs_plan *plan, uint32_t b, uint8_t *dst,
 			   struct wfs_err *err)
 {
 	struct build c = { .r = img->r, .plan = plan, .err = err };
 	int r;
 
-	c.part = calloc(plan->n_nodes, sizeof(*c.part));
-	if (!c.part)
+	if (parts_new(&c) < 0)
 		return wfs_fail(err, -ENOMEM, "out of memory");
-	for (size_t i = 0; i < plan->n_nodes; i++)
-		c.part[i].block = UINT32_MAX;
 	r = node_block(&c, 0, b, dst);
-	for (size_t i = 0; i < plan->n_nodes; i++)
-		free(c.part[i].buf);
-	free(c.part);
+	parts_free(&c);
 	return r;
 }
 
@@ -278,26 +304,18 @@ static int fetch_bases(struct fetch *f, uint32_t node, uint64_t off, uint64_t en
 	return r;
 }
 
-static int fetch_range(struct fetch *f, uint32_t node, uint64_t off, uint64_t len)
+/* Blocks [b, end) of a node with a source, or of those what is not held. */
+static int fetch_blocks(struct fetch *f, uint32_t node, uint32_t b, uint32_t end)
 {
 	const struct wfs_node *n = &f->plan->nodes[node];
-	uint32_t first = UINT32_MAX, last = 0, b, end;
+	const struct wfs_table *t = n->source->table;
+	uint64_t off = (uint64_t)b << WFS_BLOCK_SHIFT;
+	uint32_t first = UINT32_MAX, last = 0;
 	bool bases = false;
 	int r = 0;
 
-	if (len == 0 || n->base)
-		return 0;
-	b = (uint32_t)(off >> WFS_BLOCK_SHIFT);
-	end = (uint32_t)((off + len - 1) >> WFS_BLOCK_SHIFT) + 1;
-	if (end - b > f->n_left)
-		return wfs_fail(f->err, -EBADMSG, "a block needs more than %u others", DECODES_MAX);
-	f->n_left -= end - b;
-	if (n->held)
-		return mend_held(f, n->held, off, len);
-	off = (uint64_t)b << WFS_BLOCK_SHIFT;
-	len = WFS_MIN((uint64_t)end << WFS_BLOCK_SHIFT, wfs_table_size(n->source->table)) - off;
-	for (; b < end; b++) {
-		struct wfs_block_ref ref = wfs_table_block(n->source->table, b);
+	for (uint32_t i = b; i < end; i++) {
+		struct wfs_block_ref ref = wfs_table_block(t, i);
 
 		if (ref.len) {
 			first = WFS_MIN(first, ref.group);
@@ -311,8 +329,34 @@ static int fetch_range(struct fetch *f, uint32_t node, uint64_t off, uint64_t le
 		return wfs_fail(f->err, -EBADMSG, "more than %u deltas one on another", WFS_CHAIN_MAX);
 	f->depth++;
 	if (r == 0 && bases)
-		r = fetch_bases(f, node, off, off + len);
+		r = fetch_bases(f, node, off, WFS_MIN((uint64_t)end << WFS_BLOCK_SHIFT, wfs_table_size(t)));
 	f->depth--;
+	return r;
+}
+
+static int fetch_range(struct fetch *f, uint32_t node, uint64_t off, uint64_t len)
+{
+	const struct wfs_node *n = &f->plan->nodes[node];
+	uint32_t b, end, stop;
+	int r = 0;
+
+	if (len == 0 || n->base)
+		return 0;
+	b = (uint32_t)(off >> WFS_BLOCK_SHIFT);
+	end = (uint32_t)((off + len - 1) >> WFS_BLOCK_SHIFT) + 1;
+	if (end - b > f->n_left)
+		return wfs_fail(f->err, -EBADMSG, "a block needs more than %u others", DECODES_MAX);
+	f->n_left -= end - b;
+	if (n->held && !n->source)
+		return mend_held(f, n->held, off, len);
+	for (; r == 0 && b < end; b = stop) {
+		bool there = n->held && wfs_image_claims(n->held, b);
+
+		for (stop = b + 1; stop < end && (n->held && wfs_image_claims(n->held, stop)) == there; stop++)
+			;
+		if (!there)
+			r = fetch_blocks(f, node, b, stop);
+	}
 	return r;
 }
 
@@ -333,6 +377,34 @@ static int prefetch(struct wfs_image *img, uint32_t b, uint32_t n, bool demand, 
 int wfs_build_prefetch(struct wfs_image *img, uint32_t b, uint32_t n, struct wfs_err *err)
 {
 	return prefetch(img, b, n, false, err);
+}
+
+static int peek(struct wfs_image *img, struct wfs_plan *plan, void *buf, size_t len, uint64_t off,
+		struct wfs_err *err)
+{
+	struct fetch f = { .plan = plan, .n_left = (len / WFS_BLOCK_SIZE + 2) * DECODES_MAX, .err = err };
+	struct build c = { .r = img->r, .plan = plan, .err = err };
+	int r = fetch_range(&f, 0, off, len);
+
+	if (r < 0)
+		return r;
+	if (parts_new(&c) < 0)
+		return wfs_fail(err, -ENOMEM, "out of memory");
+	r = node_range(&c, 0, off, len, buf);
+	parts_free(&c);
+	return r;
+}
+
+int wfs_build_peek(struct wfs_image *img, void *buf, size_t len, uint64_t off, struct wfs_err *err)
+{
+	struct wfs_plan *plan;
+	int r = wfs_plan_get(&plan, img, true, false, err);
+
+	if (r < 0)
+		return r;
+	r = peek(img, plan, buf, len, off, err);
+	wfs_plan_put(img, plan);
+	return r == -EAGAIN ? wfs_fail(err, -EIO, "what it is built from does not stay") : r;
 }
 
 int wfs_build_block(struct wfs_image *img, uint32_t b, bool net, bool demand, struct wfs_err *err)

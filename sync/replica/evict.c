@@ -50,28 +50,53 @@ static int drop(struct wfs_replica *r, struct wfs_model *m, struct wfs_err *err)
 	return ret;
 }
 
+static int want(struct wfs_replica *r, const struct wfs_digest *id, struct wfs_err *err)
+{
+	struct wfs_digest *bigger;
+
+	if ((r->n_wanted & (r->n_wanted - 1)) == 0) {		/* grows at powers of two */
+		bigger = realloc(r->wanted, (r->n_wanted ? r->n_wanted * 2 : 1) * sizeof(*bigger));
+		if (!bigger)
+			return wfs_fail(err, -ENOMEM, "out of memory");
+		r->wanted = bigger;
+	}
+	r->wanted[r->n_wanted++] = *id;
+	return 0;
+}
+
+/* What the image is built from stays until it is complete. */
+static int need_image(struct wfs_replica *r, struct wfs_image *img, uint64_t *bytes, struct wfs_err *err)
+{
+	const struct wfs_table *t;
+	struct wfs_plan *plan;
+	int ret;
+
+	ret = wfs_plan_get(&plan, img, true, false, err);
+	if (ret < 0)
+		return ret;
+	for (size_t i = 0; ret == 0 && i < plan->n_nodes; i++)
+		if (plan->nodes[i].source)
+			ret = want(r, &plan->nodes[i].source->id, err);
+	t = plan->nodes[0].source->table;	/* what is built is not held */
+	for (uint32_t b = 0; b < wfs_table_n_blocks(t) && b < img->n_blocks; b++)
+		if (wfs_table_block(t, b).codec != WFS_CODEC_ZERO && !wfs_image_has(img, b))
+			*bytes += wfs_table_block_len(t, b);
+	*bytes += plan->bytes;
+	wfs_plan_put(img, plan);
+	wfs_plan_drop(img, false);		/* made again from what is local now, when its turn comes */
+	return ret;
+}
+
 /* Bytes that completing m will write: what its tables say is not zero, less what is there. */
 static int need(struct wfs_replica *r, struct wfs_model *m, uint64_t *out, struct wfs_err *err)
 {
-	*out = 0;
-	for (size_t i = 0; i < m->v.n_files; i++) {
-		struct wfs_image *img = m->images[i];
-		struct wfs_source *s;
-		uint64_t bytes = 0;
-		int ret;
+	int ret = 0;
 
-		if (!img || wfs_image_probe(img))
-			continue;
-		ret = wfs_source_get(&s, r, &img->id, true, false, err);
-		if (ret < 0)
-			return ret;
-		for (uint32_t b = 0; b < wfs_table_n_blocks(s->table) && b < img->n_blocks; b++)
-			if (wfs_table_block(s->table, b).codec != WFS_CODEC_ZERO && !wfs_image_has(img, b))
-				bytes += wfs_table_block_len(s->table, b);
-		*out += bytes + m->v.files[i].travel;
-		wfs_source_put(s);
-	}
-	return 0;
+	*out = r->n_wanted = 0;
+	for (size_t i = 0; ret == 0 && i < m->v.n_files; i++)
+		if (m->images[i] && !wfs_image_probe(m->images[i]))
+			ret = need_image(r, m->images[i], out, err);
+	return ret;
 }
 
 int wfs_evict(struct wfs_replica *r, struct wfs_model *m, struct wfs_err *err)
@@ -80,12 +105,17 @@ int wfs_evict(struct wfs_replica *r, struct wfs_model *m, struct wfs_err *err)
 	uint64_t bytes = 0;
 	int ret = 0;
 
+	/* First what m is built from: of an update that was interrupted much may be here. */
+	if (m) {
+		ret = need(r, m, &bytes, err);
+	} else {
+		r->n_wanted = 0;
+		wfs_history_forget(r);
+	}
 	while (ret == 0 && (victim = pick(r, m, r->o.keep_versions)))
 		ret = drop(r, victim, err);
 	if (ret == 0)
 		ret = wfs_sweep(r, err);
-	if (ret == 0 && m)
-		ret = need(r, m, &bytes, err);
 	while (ret == 0 && m && wfs_cache_room(&r->cache, bytes, err) < 0) {
 		victim = pick(r, m, 0);
 		if (!victim)
@@ -122,12 +152,18 @@ static int keep_add(struct keep *k, const struct wfs_digest *d)
 	return 0;
 }
 
+static int keep_one(void *k, const struct wfs_digest *d)
+{
+	return keep_add(k, d);
+}
+
 static int by_bytes(const void *a, const void *b)
 {
 	return memcmp(a, b, sizeof(struct wfs_digest));
 }
 
-/* Digests in use, sorted: of images and their tables, sources, version objects, small files. */
+/* Digests in use, sorted: of images and their tables, sources, version objects, small files; what the
+ * version to come is built from; the publisher's undo tables. */
 static int collect(struct wfs_replica *r, struct keep *k)
 {
 	int ret = 0;
@@ -147,6 +183,14 @@ static int collect(struct wfs_replica *r, struct keep *k)
 				ret = keep_add(k, &m->v.files[i].sha256);
 	}
 	pthread_mutex_unlock(&r->lock);
+	wfs_history_begin(r);
+	for (const struct wfs_past *p = wfs_history_first(r); ret == 0 && p; p = p->next)
+		ret = keep_add(k, &p->id);
+	wfs_history_end(r);
+	for (size_t i = 0; ret == 0 && i < r->n_wanted; i++)
+		ret = keep_add(k, &r->wanted[i]);
+	if (ret == 0)
+		ret = wfs_undo_each(r, keep_one, k);
 	if (ret == 0 && k->n)
 		qsort(k->v, k->n, sizeof(*k->v), by_bytes);
 	return ret;

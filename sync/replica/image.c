@@ -225,6 +225,13 @@ bool wfs_image_has(struct wfs_image *img, uint32_t b)
 	return img->opened && atomic_load_explicit(&img->state[b], memory_order_acquire) == WFS_PRESENT;
 }
 
+bool wfs_image_claims(struct wfs_image *img, uint32_t b)
+{
+	uint8_t s = img->opened ? atomic_load_explicit(&img->state[b], memory_order_acquire) : WFS_ABSENT;
+
+	return s == WFS_PRESENT || s == WFS_CLAIMED;
+}
+
 static int write_presence(struct wfs_image *img, uint32_t b, uint8_t v, struct wfs_err *err)
 {
 	return wfs_pwrite(img->map_fd, &v, 1, (uint64_t)MAP_HEADER + b, err);

@@ -6,14 +6,16 @@
  *   model     one version: files -> images              model.c
  *   image     one file of one version, on disk          image.c lend.c
  *   source    one table and its fetched stored bytes    source.c
+ *   history   what older version objects say            history.c
+ *   ways      what a plan is chosen from                ways.c basefiles.c undo.c
  *   plan      from what an image is built               plan.c
  *   build     one block: base, deltas, check            build.c
  *   work      who waits for which block                 work.c
  *   ahead     what sequential readers will ask for      ahead.c
  *   task      all blocks of a version                   task.c
  *
- * Locks, outer first: image->plan_lock, work.lock, replica->lock, image->lock, source->lock; ahead.lock
- * is taken with none of them.
+ * Locks, outer first: image->plan_lock, work.lock, replica->lock, image->lock, source->lock, history_lock;
+ * ahead.lock is taken with none of them.
  * replica->lock and work.lock are never held across I/O.
  */
 #ifndef WFS_REPLICA_INTERNAL_H
@@ -100,6 +102,7 @@ struct wfs_image {
 	atomic_bool opened, complete, durable;
 	struct wfs_stream *streams;	/* ahead.c */
 	uint64_t stream_clock;
+	atomic_bool assumed;		/* for plans that are only looked at: as if it were complete */
 };
 
 /* One more reference to the image of that table, made when there is none.  NULL: out of memory. */
@@ -116,6 +119,7 @@ bool wfs_image_probe(struct wfs_image *img);
 bool wfs_image_synced(struct wfs_image *img);
 uint32_t wfs_image_block_len(const struct wfs_image *img, uint32_t b);
 bool wfs_image_has(struct wfs_image *img, uint32_t b);		/* PRESENT */
+bool wfs_image_claims(struct wfs_image *img, uint32_t b);	/* PRESENT or CLAIMED: to be checked when used */
 
 /* Checked bytes; every touched block is PRESENT or -EAGAIN.  Bit rot: the block becomes ABSENT, -EAGAIN. */
 int wfs_image_read(struct wfs_image *img, void *buf, size_t len, uint64_t off, struct wfs_err *err);
@@ -158,30 +162,83 @@ int wfs_source_read(struct wfs_source *s, uint32_t g, void *buf, bool net, bool 
 /* Make groups g .. last local; neighbours become one request.  ahead: also what follows, to a few MiB. */
 int wfs_source_fetch(struct wfs_source *s, uint32_t g, uint32_t last, bool demand, struct wfs_err *err);
 
-/* ---- plan.c ------------------------------------------------------------------------------- */
+/* ---- history.c: version objects, kept in memory while plans are made ----------------------- */
+
+struct wfs_past {
+	struct wfs_digest id;
+	struct wfs_version v;
+	size_t len;			/* of the object */
+	const struct wfs_past *next;
+};
+
+/* What is known stays until the last planner ends: begin and end are around every use. */
+void wfs_history_begin(struct wfs_replica *r);
+void wfs_history_end(struct wfs_replica *r);
+void wfs_history_forget(struct wfs_replica *r);
+const struct wfs_past *wfs_history_first(struct wfs_replica *r);	/* then ->next */
+const struct wfs_past *wfs_history_find(struct wfs_replica *r, const struct wfs_digest *id);
+/* -EAGAIN: not local and !net.  -EBADMSG: gone or damaged. */
+int wfs_history_load(const struct wfs_past **out, struct wfs_replica *r, const struct wfs_digest *id, bool net,
+		     struct wfs_err *err);
+/* The models' versions become known. */
+int wfs_history_sync(struct wfs_replica *r, struct wfs_err *err);
+
+/* A walk of one file back to version `to`, or to the oldest one not older than to_ns. */
+struct wfs_walk {
+	struct wfs_replica *r;
+	const char *path;
+	bool net;
+	bool until_full;		/* no further than a version that has it in full */
+	uint64_t to, to_ns;
+	uint64_t limit;			/* bytes of deltas, at which it is given up */
+	uint64_t sum;			/* bytes of the deltas passed */
+	const struct wfs_past *end;	/* where it ended */
+};
+int wfs_history_walk(struct wfs_walk *w, const struct wfs_past *from, struct wfs_err *err);
+/* Bytes of a file's way to the version `back` before, by what its own version says: UINT64_MAX: there is none. */
+uint64_t wfs_past_travel(const struct wfs_file *f, const struct wfs_past *past, uint64_t back);
+
+/* ---- basefiles.c -------------------------------------------------------------------------- */
 
 struct wfs_basefile {
 	int fd;
-	uint64_t size;
+	uint64_t size, mtime_ns;
 	char *path;
 	atomic_bool bad;		/* a block did not match: not used any more */
 	struct wfs_basefile *next;
 };
 
+/* A file of the user's that seems to be what the table says; every block is checked when it is used. */
+struct wfs_basefile *wfs_basefiles_match(struct wfs_replica *r, const struct wfs_table *t);
+const struct wfs_basefile *wfs_basefiles_next(struct wfs_replica *r, const struct wfs_basefile *after, uint64_t size);
+void wfs_basefiles_free(struct wfs_replica *r);
+
+/* ---- undo.c ------------------------------------------------------------------------------- */
+
+/* The table by which that file is made from a later one, all of it local; false: none. out may be NULL. */
+bool wfs_undo_find(struct wfs_replica *r, const struct wfs_digest *primary, struct wfs_digest *out);
+/* Their tables, to be kept: calls fn for each. */
+int wfs_undo_each(struct wfs_replica *r, int (*fn)(void *arg, const struct wfs_digest *table), void *arg);
+
+/* ---- plan.c ------------------------------------------------------------------------------- */
+
 struct wfs_node {
 	struct wfs_digest id;		/* of the primary table */
-	struct wfs_image *held;		/* complete image: read it */
+	struct wfs_image *held;		/* complete image: read it; with a source: only some blocks are there */
 	struct wfs_basefile *base;	/* the user's file: read and check against source->table */
-	struct wfs_source *source;	/* table or anchor table; NULL with held */
+	struct wfs_source *source;	/* one of its tables; NULL with a complete image */
 	uint32_t *bases;		/* indices of the nodes for the table's bases */
-	uint64_t cost;			/* bytes to fetch */
-	int result;			/* of resolving it: below 0, nothing above is to be used */
+	uint64_t sequence, back;	/* of a version that has it; what the table goes back, 0: see full, undo */
+	bool full, undo;
+	uint64_t stored, table_len;	/* bytes of it that are needed */
 };
 
 struct wfs_plan {
 	struct wfs_node *nodes;		/* [0] is the image itself */
-	size_t n_nodes, cap;
+	size_t n_nodes;
 	unsigned refs;			/* image->plan_lock */
+	uint64_t bytes;			/* to fetch */
+	uint64_t compared;		/* of that: a table that is only compared with */
 };
 
 /* The image's plan, made at need; the caller puts it. */
@@ -190,12 +247,12 @@ void wfs_plan_put(struct wfs_image *img, struct wfs_plan *p);
 /* Forget it: the image is complete (done: its stashes may go), or the plan did not hold. */
 void wfs_plan_drop(struct wfs_image *img, bool done);
 
-void wfs_basefiles_free(struct wfs_replica *r);
-
 /* ---- build.c ------------------------------------------------------------------------------ */
 
 /* Build block b if it is not PRESENT.  -EAGAIN: needs the network and !net. */
 int wfs_build_block(struct wfs_image *img, uint32_t b, bool net, bool demand, struct wfs_err *err);
+/* Bytes of the file without keeping them; they are checked.  Waits. */
+int wfs_build_peek(struct wfs_image *img, void *buf, size_t len, uint64_t off, struct wfs_err *err);
 /* Fetch, in few requests, all stored bytes that blocks [b, b+n) need. */
 int wfs_build_prefetch(struct wfs_image *img, uint32_t b, uint32_t n, struct wfs_err *err);
 
@@ -313,6 +370,12 @@ struct wfs_replica {
 	struct wfs_basefile *basefiles;
 	pthread_mutex_t base_lock;
 	bool basefiles_scanned;
+	pthread_mutex_t history_lock;
+	const struct wfs_past *history;
+	unsigned n_planning;
+	bool has_undo;				/* a publisher's: set before anything runs */
+	struct wfs_digest *wanted;		/* tables of the version to come; of the follow thread */
+	size_t n_wanted;
 	wfs_shown_fn *shown_fn;
 	void *shown_arg;
 	char problem[512];			/* of the last look, "" when it went well */

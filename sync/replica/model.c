@@ -386,3 +386,15 @@ int wfs_model_data_path(struct wfs_model *m, size_t i, char out[WFS_OBJECT_NAME]
 	snprintf(out, WFS_OBJECT_NAME, "images/%s/data", wfs_hex(&m->images[i]->id).s);
 	return 0;
 }
+
+int wfs_model_peek(struct wfs_model *m, size_t i, void *buf, size_t len, uint64_t off, struct wfs_err *err)
+{
+	const struct wfs_file *f = &m->v.files[i];
+	int r;
+
+	assert(i < m->v.n_files && off <= f->size && len <= f->size - off);
+	if (f->whole || (m->images[i]->opened && m->images[i]->complete))
+		return wfs_model_read_wait(m, i, buf, len, off, err);
+	r = wfs_build_peek(m->images[i], buf, len, off, err);
+	return r < 0 ? wfs_wrap(err, r, "version %" PRIu64 " %s", m->v.sequence, f->path) : 0;
+}

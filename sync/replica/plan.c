@@ -5,359 +5,305 @@
  * A plan is a graph of nodes, one for each file content that is needed: node 0 is the image,
  * and every other node is a base of one before it.  A node's bytes come from
  *
- *   held     a complete image in the cache: nothing to fetch
+ *   held     a complete image in the cache: nothing to fetch; or from the blocks of one that is not
  *   base     a file of the user's that matches: nothing to fetch, checked block by block
- *   source   stored bytes: its own table (deltas need the bases' nodes), or its anchor table,
- *            whichever costs less in all
+ *   source   stored bytes: of one of its tables (deltas need the bases' nodes)
  *
- * Tables are content-addressed, so the graph has no cycle.
+ * What could be is read from version objects (history.c), which are small; the cheapest way is chosen
+ * (ways.c), and only then are tables fetched, of that way alone.  Where a table shows that
+ * the hints were wrong, because tensors moved, it is chosen again.
  */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "replica/internal.h"
+#include "replica/ways.h"
 #include "weightfs/base.h"
-#include "weightfs/io.h"
 
-#define BASE_DEPTH_MAX 4	/* directories below base= that are looked into */
+#define GOALS_MAX 8u		/* versions that a walk goes back to */
 
-struct planner {
-	struct wfs_replica *r;
-	struct wfs_image *target;
-	struct wfs_plan *plan;
-	bool net, demand;
-	uint64_t tables;		/* bytes of tables in memory */
-	struct wfs_err *err;
+/* ---- looking back ---- */
+
+struct goals {
+	struct wfs_walk v[GOALS_MAX];
+	unsigned n;
 };
 
-/* ---- the user's own files ---- */
-
-static void add_basefile(struct wfs_replica *r, int dir, const char *name, const char *where)
+static void add_goal(struct goals *goals, uint64_t to, uint64_t to_ns)
 {
-	struct wfs_basefile *b;
-	struct stat st;
-	int fd;
-
-	/* Follows symlinks: a Hugging Face snapshot is all symlinks. */
-	fd = openat(dir, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	b = calloc(1, sizeof(*b));
-	if (!b || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size == 0 ||
-	    asprintf(&b->path, "%s/%s", where, name) < 0) {
-		free(b);
-		close(fd);
-		return;
-	}
-	b->fd = fd;
-	b->size = (uint64_t)st.st_size;
-	b->next = r->basefiles;
-	r->basefiles = b;
+	for (unsigned i = 0; i < goals->n; i++)
+		if (goals->v[i].to == to && goals->v[i].to_ns == to_ns)
+			return;
+	if (goals->n < GOALS_MAX)
+		goals->v[goals->n++] = (struct wfs_walk){ .to = to, .to_ns = to_ns };
 }
 
-static void scan_dir(struct wfs_replica *r, int at, const char *name, const char *where, int depth)
+/* Older versions of which the cache has something of this file, the newest first. */
+static void add_cached(struct goals *goals, struct wfs_replica *r, uint64_t below, const char *path)
 {
-	WFS_AUTO(wfs_free_ptr) char *path = NULL;
-	struct dirent *e;
-	struct stat st;
-	DIR *d;
-	int fd;
+	pthread_mutex_lock(&r->lock);
+	for (struct wfs_model *m = r->models; m; m = m->next) {
+		const struct wfs_file *f = m->v.sequence < below ? wfs_version_find(&m->v, path) : NULL;
+		const struct wfs_image *img = f ? m->images[f - m->v.files] : NULL;
 
-	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	d = fd < 0 ? NULL : fdopendir(fd);
-	if (!d || asprintf(&path, "%s%s%s", where, *where ? "/" : "", name) < 0) {
-		if (d)
-			closedir(d);
-		return;
+		if (img && (img->assumed || m->complete || !img->opened || img->n_built))
+			add_goal(goals, m->v.sequence, 0);
 	}
-	while ((e = readdir(d))) {
-		if (e->d_name[0] == '.' || fstatat(dirfd(d), e->d_name, &st, 0) < 0)
-			continue;
-		if (S_ISREG(st.st_mode))
-			add_basefile(r, dirfd(d), e->d_name, path);
-		else if (S_ISDIR(st.st_mode) && depth > 1)
-			scan_dir(r, dirfd(d), e->d_name, path, depth - 1);
-	}
-	closedir(d);
+	pthread_mutex_unlock(&r->lock);
 }
 
-static void scan_bases(struct wfs_replica *r)
+/* The user's files are of a version that was published when they had been written, or of the first. */
+static void add_basefiles(struct goals *goals, struct wfs_replica *r, uint64_t size)
 {
-	pthread_mutex_lock(&r->base_lock);
-	if (!r->basefiles_scanned)
-		for (size_t i = 0; i < r->o.base.n; i++)
-			scan_dir(r, AT_FDCWD, r->o.base.v[i], "", BASE_DEPTH_MAX);
-	r->basefiles_scanned = true;
-	pthread_mutex_unlock(&r->base_lock);
-}
+	const struct wfs_basefile *f = NULL;
+	bool any = false;
 
-void wfs_basefiles_free(struct wfs_replica *r)
-{
-	struct wfs_basefile *b;
-
-	while ((b = r->basefiles)) {
-		r->basefiles = b->next;
-		close(b->fd);
-		free(b->path);
-		free(b);
+	while ((f = wfs_basefiles_next(r, f, size))) {
+		add_goal(goals, 1, f->mtime_ns);
+		any = true;
 	}
+	if (any)
+		add_goal(goals, 1, 0);
 }
 
-static bool block_matches(const struct wfs_basefile *f, const struct wfs_table *t, uint32_t b, void *buf)
+/* The oldest version known to have the image: from there it is the shortest way back. */
+static const struct wfs_past *start_of(struct wfs_replica *r, const struct wfs_digest *id, const struct wfs_file **file)
 {
-	uint32_t len = wfs_table_block_len(t, b);
+	const struct wfs_past *best = NULL;
 
-	return wfs_pread(f->fd, buf, len, (uint64_t)b << WFS_BLOCK_SHIFT, NULL) == 0 &&
-	       wfs_xxh3(buf, len) == wfs_table_block(t, b).hash;
+	for (const struct wfs_past *p = wfs_history_first(r); p; p = p->next)
+		for (size_t i = 0; i < p->v.n_files; i++)
+			if (!p->v.files[i].whole && wfs_digest_equal(&p->v.files[i].table, id) &&
+			    (!best || p->v.sequence < best->v.sequence)) {
+				best = p;
+				*file = &p->v.files[i];
+			}
+	return best;
 }
 
-/* A file of the right size whose first, middle and last block match: a candidate; every block is
- * checked again when it is used. */
-static struct wfs_basefile *match_base(struct wfs_replica *r, const struct wfs_table *t)
+/* A user's file may be what this version has: its table tells, and is fetched for that only. */
+static int try_basefile(struct wfs_ways *g, const struct wfs_past *past, const char *path)
 {
-	WFS_AUTO(wfs_free_ptr) void *buf = NULL;
-	uint32_t n = wfs_table_n_blocks(t);
-	struct wfs_basefile *f;
+	const struct wfs_file *f = wfs_version_find(&past->v, path);
+	struct wfs_base what = { .size = f ? f->size : 0 };
+	uint32_t place;
+	int r;
 
-	if (!r->o.base.n || !n)
-		return NULL;
-	scan_bases(r);
-	for (f = r->basefiles; f; f = f->next) {
-		if (f->size != wfs_table_size(t) || f->bad)
-			continue;
-		if (!buf && !(buf = malloc(WFS_BLOCK_SIZE)))
-			return NULL;
-		if (block_matches(f, t, 0, buf) && block_matches(f, t, n - 1, buf) &&
-		    block_matches(f, t, n / 2, buf))
-			return f;
-	}
-	return NULL;
+	if (!f || f->whole || !wfs_basefiles_next(g->r, NULL, f->size))
+		return 0;
+	what.table = f->table;
+	r = wfs_ways_place(g, &what, &place);
+	return r < 0 || g->v[place].held ? r : wfs_ways_open(g, place, wfs_ways_primary(g, place));
+}
+
+static int walk(struct wfs_ways *g, struct wfs_walk *w, const struct wfs_past *from, const char *path, uint64_t limit)
+{
+	w->r = g->r;
+	w->path = path;
+	w->net = g->net;
+	w->limit = limit;
+	return wfs_history_walk(w, from, g->err);
+}
+
+static int walk_all(struct wfs_ways *g, struct goals *goals, const struct wfs_past *from, const char *path,
+		    uint64_t limit)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < goals->n; i++)
+		r = walk(g, &goals->v[i], from, path, limit);
+	if (r == 0)
+		r = wfs_ways_refresh(g);
+	if (r == 0)
+		wfs_ways_choose(g);
+	return r;
+}
+
+/* Make known what lies between the image and what it might be built from: first what the cache has, as far
+ * as that may cost less than all else could; then a full copy and the user's files. */
+static int look_back(struct wfs_ways *g)
+{
+	const struct wfs_file *f = NULL;
+	const struct wfs_past *from = start_of(g->r, &g->v[0].id, &f);
+	struct goals cached = { .n = 0 }, others = { .n = 0 };
+	struct wfs_walk full = { .to = 1, .until_full = true };
+	uint64_t limit;
+	int r;
+
+	if (!from)
+		return 0;
+	limit = f->full ? f->full : f->size;
+	add_cached(&cached, g->r, from->v.sequence, f->path);
+	r = walk_all(g, &cached, from, f->path, 2 * limit);
+	if (r < 0 || g->v[0].cost <= limit)
+		return r;
+	if (f->full_back && f->full_back < from->v.sequence)
+		full.to = from->v.sequence - f->full_back;
+	add_basefiles(&others, g->r, g->v[0].size);
+	r = walk(g, &full, from, f->path, UINT64_MAX);
+	if (r == 0)
+		r = walk_all(g, &others, from, f->path, wfs_add_bytes(limit, full.sum));
+	for (unsigned i = 0; r == 0 && i < others.n; i++)
+		r = try_basefile(g, others.v[i].end, f->path);
+	return r;
 }
 
 /* ---- choosing ---- */
 
-static bool needs_bases(const struct wfs_table *t)
+/* Fetch the tables of what is chosen; *more: the choice may be another now. */
+static int open_chosen(struct wfs_ways *g, uint32_t place, uint8_t *seen, size_t n_seen, bool *more)
 {
-	for (uint32_t b = 0; b < wfs_table_n_blocks(t); b++)
-		if (wfs_codec_needs_base(wfs_table_block(t, b).codec))
-			return wfs_table_n_bases(t) > 0;
-	return false;
-}
+	int best = g->v[place].best, r;
 
-/* The anchor table must be a second way to the same bytes, or it is refused. */
-static int check_anchor(const struct wfs_table *t, const struct wfs_table *a, struct wfs_err *err)
-{
-	if (wfs_table_size(t) != wfs_table_size(a))
-		return wfs_fail(err, -EBADMSG, "anchor table is for another size");
-	for (uint32_t b = 0; b < wfs_table_n_blocks(t); b++) {
-		struct wfs_block_ref x = wfs_table_block(t, b), y = wfs_table_block(a, b);
-
-		if (x.hash != y.hash || wfs_codec_needs_base(y.codec))
-			return wfs_fail(err, -EBADMSG, "anchor table differs at block %u", b);
+	if (place >= n_seen || seen[place] || best < 0)
+		return 0;
+	seen[place] = 1;
+	if (!g->v[place].ways[best].source) {
+		*more = true;
+		r = wfs_ways_open(g, place, (unsigned)best);
+		if (r < 0 || !g->v[place].ways[best].source)
+			return r;
 	}
-	return 0;
-}
-
-static int add_node(struct planner *p, const struct wfs_digest *id, uint32_t *index)
-{
-	struct wfs_plan *plan = p->plan;
-	struct wfs_node *bigger;
-	size_t cap;
-
-	if (plan->n_nodes == plan->cap) {
-		cap = plan->cap ? plan->cap * 2 : 8;
-		bigger = realloc(plan->nodes, cap * sizeof(*bigger));
-		if (!bigger)
-			return wfs_fail(p->err, -ENOMEM, "out of memory");
-		plan->nodes = bigger;
-		plan->cap = cap;
-	}
-	*index = (uint32_t)plan->n_nodes++;
-	memset(&plan->nodes[*index], 0, sizeof(*plan->nodes));
-	plan->nodes[*index].id = *id;
-	return 0;
-}
-
-static struct wfs_image *find_held(struct planner *p, const struct wfs_digest *id)
-{
-	struct wfs_image *img = wfs_image_find(p->r, id);
-
-	if (img && img != p->target && wfs_image_probe(img) && wfs_image_open(img, NULL) == 0)
-		return img;
-	wfs_image_put(img);
-	return NULL;
-}
-
-static int resolve(struct planner *p, const struct wfs_base *what, unsigned depth, uint32_t *index,
-		   uint64_t *cost);
-
-/* Resolve the bases of node i; the sum of what must be fetched, or more than budget. */
-static int resolve_bases(struct planner *p, uint32_t i, unsigned depth, uint64_t budget, uint64_t *cost)
-{
-	const struct wfs_table *t = p->plan->nodes[i].source->table;
-	uint32_t n = wfs_table_n_bases(t), *bases;
-	uint64_t sum = 0, one;
-	int r;
-
-	bases = calloc(n, sizeof(*bases));
-	if (!bases)
-		return wfs_fail(p->err, -ENOMEM, "out of memory");
-	p->plan->nodes[i].bases = bases;
-	for (uint32_t b = 0; b < n && sum <= budget; b++) {
-		r = resolve(p, wfs_table_base(t, b), depth + 1, &bases[b], &one);
+	for (uint32_t i = 0; i < g->v[place].ways[best].n_bases; i++) {
+		r = open_chosen(g, g->v[place].ways[best].bases[i], seen, n_seen, more);
 		if (r < 0)
 			return r;
-		sum += one;
 	}
-	*cost = sum;
 	return 0;
 }
 
-/* Use the anchor table for node i. */
-static void use_anchor(struct planner *p, uint32_t i, struct wfs_source *anchor)
+/* No way is known: ask the tables themselves, from the image on. */
+static int open_any(struct wfs_ways *g, bool *more)
 {
-	struct wfs_node *node = &p->plan->nodes[i];
+	for (uint32_t i = 0; i < g->n; i++) {
+		unsigned first = wfs_ways_primary(g, i), n = g->v[i].n_ways;
 
-	wfs_source_put(node->source);
-	free(node->bases);
-	node->bases = NULL;
-	node->source = anchor;
-	node->cost = wfs_table_stored(anchor->table);
-}
+		if (g->v[i].cost != UINT64_MAX)
+			continue;
+		for (unsigned k = 0; k < n; k++) {
+			const struct wfs_way *w = &g->v[i].ways[(first + k) % n];
 
-/* A table, within what one plan may hold. */
-static int get_source(struct planner *p, const struct wfs_digest *id, struct wfs_source **out)
-{
-	int r = wfs_source_get(out, p->r, id, p->net, p->demand, p->err);
-
-	if (r < 0)
-		return r;
-	p->tables += wfs_table_memory((*out)->table);
-	if (p->tables <= WFS_PLAN_TABLES_MAX)
-		return 0;
-	wfs_source_put(*out);
-	*out = NULL;
-	return wfs_fail(p->err, -EFBIG, "needs more than %u MiB of tables: publish it in full again",
-			WFS_PLAN_TABLES_MAX >> 20);
-}
-
-static int get_anchor(struct planner *p, const struct wfs_digest *id, const struct wfs_table *t,
-		      struct wfs_source **out)
-{
-	int r;
-
-	*out = NULL;
-	if (wfs_digest_is_zero(id))
-		return 0;
-	r = get_source(p, id, out);
-	if (r < 0)
-		return r;
-	r = check_anchor(t, (*out)->table, p->err);
-	if (r < 0) {
-		wfs_source_put(*out);
-		*out = NULL;
-	}
-	return r;
-}
-
-/* Own deltas, or the anchor? */
-static int choose(struct planner *p, uint32_t i, const struct wfs_digest *anchor_id, unsigned depth)
-{
-	const struct wfs_table *t = p->plan->nodes[i].source->table;
-	uint64_t own = wfs_table_stored(t), bases = 0, budget = UINT64_MAX;
-	struct wfs_source *anchor;
-	int r;
-
-	p->plan->nodes[i].cost = own;
-	if (!needs_bases(t))
-		return 0;
-	r = get_anchor(p, anchor_id, t, &anchor);
-	if (r < 0)
-		return r;
-	if (anchor)
-		budget = wfs_table_stored(anchor->table);
-	if (own <= budget)
-		r = resolve_bases(p, i, depth, budget - own, &bases);
-	if (anchor && (r < 0 || own > budget || bases > budget - own)) {
-		if (r == -EAGAIN || r == -ECANCELED)
-			wfs_source_put(anchor);
-		else
-			r = 0, use_anchor(p, i, anchor);
-		return r;
-	}
-	wfs_source_put(anchor);
-	p->plan->nodes[i].cost = own + bases;
-	return r;
-}
-
-/* Pieces lie within the size that the table beside them tells: it must be the file's. */
-static int check_size(struct planner *p, uint64_t size, const struct wfs_base *what)
-{
-	if (size == what->size)
-		return 0;
-	return wfs_fail(p->err, -EBADMSG, "table %s is for a file of %" PRIu64 " bytes, not %" PRIu64,
-			wfs_hex(&what->table).s, size, what->size);
-}
-
-/* A node met again: what did not work then is no way now, though another node may do without it. */
-static int known_node(struct planner *p, uint32_t i, const struct wfs_base *what)
-{
-	const struct wfs_node *n = &p->plan->nodes[i];
-
-	if (n->result < 0)
-		return wfs_fail(p->err, n->result, "table %s cannot be used", wfs_hex(&what->table).s);
-	return check_size(p, n->held ? n->held->size : wfs_table_size(n->source->table), what);
-}
-
-static int fill_node(struct planner *p, uint32_t i, const struct wfs_base *what, unsigned depth)
-{
-	struct wfs_image *held = find_held(p, &what->table);
-	struct wfs_source *s;
-	int r;
-
-	p->plan->nodes[i].held = held;
-	if (held)
-		return check_size(p, held->size, what);
-	r = get_source(p, &what->table, &s);
-	if (r < 0)
-		return r;
-	p->plan->nodes[i].source = s;
-	r = check_size(p, wfs_table_size(s->table), what);
-	if (r < 0)
-		return r;
-	p->plan->nodes[i].base = match_base(p->r, s->table);
-	return p->plan->nodes[i].base ? 0 : choose(p, i, &what->anchor, depth);
-}
-
-static int resolve(struct planner *p, const struct wfs_base *what, unsigned depth, uint32_t *index,
-		   uint64_t *cost)
-{
-	int r;
-
-	*cost = 0;
-	for (uint32_t i = 0; i < p->plan->n_nodes; i++) {
-		if (wfs_digest_equal(&p->plan->nodes[i].id, &what->table)) {
-			*index = i;
-			return known_node(p, i, what);
+			if (w->source || w->result < 0)
+				continue;
+			*more = true;
+			return wfs_ways_open(g, i, (first + k) % n);
 		}
 	}
-	if (depth > WFS_CHAIN_MAX)
-		return wfs_fail(p->err, -EBADMSG, "more than %u deltas one on another", WFS_CHAIN_MAX);
-	r = add_node(p, &what->table, index);
+	return 0;
+}
+
+/* Whatever way is taken, its bytes are those that the primary table says. */
+static int check_chosen(struct wfs_ways *g, bool *more)
+{
+	unsigned primary = wfs_ways_primary(g, 0);
+	int way = g->v[0].base ? (int)g->v[0].base_way : g->v[0].best, r;
+
+	if (way < 0 || (unsigned)way == primary)
+		return 0;
+	r = wfs_ways_open(g, 0, primary);
 	if (r < 0)
 		return r;
-	r = fill_node(p, *index, what, depth);
-	p->plan->nodes[*index].result = r;
-	*cost = p->plan->nodes[*index].cost;
+	if (!g->v[0].ways[primary].source)
+		return wfs_fail(g->err, g->failed, "table %s cannot be used", wfs_hex(&g->v[0].id).s);
+	r = wfs_ways_compare(g, 0, (unsigned)way, primary);
+	*more |= g->v[0].ways[way].result < 0;
+	if (*more)
+		g->v[0].base = NULL;
 	return r;
 }
 
-/* ---- life ---- */
+static int settle(struct wfs_ways *g)
+{
+	bool more = true;
+	uint8_t *seen;
+	int r = 0;
+
+	while (r == 0 && more) {
+		more = false;
+		wfs_ways_choose(g);
+		if (g->v[0].cost == UINT64_MAX) {
+			r = open_any(g, &more);
+			continue;
+		}
+		seen = calloc(g->n, 1);
+		if (!seen)
+			return wfs_fail(g->err, -ENOMEM, "out of memory");
+		r = open_chosen(g, 0, seen, g->n, &more);
+		free(seen);
+		if (r == 0 && !more)
+			r = check_chosen(g, &more);
+	}
+	if (r < 0 || g->v[0].cost != UINT64_MAX)
+		return r;
+	if (g->failed < 0)
+		return g->failed;	/* and the message of it */
+	return wfs_fail(g->err, -EBADMSG, "it is more than %u deltas away from anything that is there", WFS_CHAIN_MAX);
+}
+
+/* ---- the plan ---- */
+
+static int add_node(struct wfs_plan *plan, struct wfs_ways *g, uint32_t place, uint32_t *map, uint32_t *index);
+
+static int add_bases(struct wfs_plan *plan, struct wfs_ways *g, const struct wfs_way *w, uint32_t node, uint32_t *map)
+{
+	uint32_t *bases = calloc(w->n_bases + 1u, sizeof(*bases));
+	int r = 0;
+
+	if (!bases)
+		return wfs_fail(g->err, -ENOMEM, "out of memory");
+	plan->nodes[node].bases = bases;
+	for (uint32_t i = 0; r == 0 && i < w->n_bases; i++)
+		r = add_node(plan, g, w->bases[i], map, &bases[i]);
+	return r;
+}
+
+/* Takes over what the place refers to; map has the place's node + 1, or 0. */
+static int add_node(struct wfs_plan *plan, struct wfs_ways *g, uint32_t place, uint32_t *map, uint32_t *index)
+{
+	struct wfs_place *p = &g->v[place];
+	struct wfs_way *w = p->base ? &p->ways[p->base_way] : p->best >= 0 ? &p->ways[p->best] : NULL;
+	struct wfs_node *n;
+
+	if (map[place]) {
+		*index = map[place] - 1;
+		return 0;
+	}
+	*index = (uint32_t)plan->n_nodes++;
+	map[place] = *index + 1;
+	n = &plan->nodes[*index];
+	n->id = p->id;
+	n->sequence = p->sequence;
+	n->base = p->base;
+	n->held = p->held ? p->held : p->base ? NULL : p->partly;
+	if (n->held == p->held)
+		p->held = NULL;
+	else if (n->held)
+		p->partly = NULL;
+	if (!w)
+		return 0;
+	n->source = w->source;
+	w->source = NULL;
+	n->back = w->back;
+	n->full = w->n_bases == 0;
+	n->undo = w->undo;
+	n->table_len = w->table_len;
+	n->stored = n->base ? 0 : p->missing == 1024 ? w->stored : w->stored / 1024 * p->missing;
+	plan->bytes += w->undo ? 0 : n->table_len + n->stored - WFS_MIN(n->base ? 0 : w->have, n->stored);
+	return n->base ? 0 : add_bases(plan, g, w, *index, map);
+}
+
+/* The primary table is fetched to compare with, though another one is used. */
+static void count_primary(struct wfs_plan *plan, const struct wfs_ways *g)
+{
+	const struct wfs_way *w = &g->v[0].ways[wfs_ways_primary(g, 0)];
+
+	if (!w->source || w->source == plan->nodes[0].source)
+		return;
+	plan->compared = w->table_len;
+	plan->bytes += w->table_len;
+}
 
 static void plan_free(struct wfs_plan *plan, bool done)
 {
@@ -374,25 +320,52 @@ static void plan_free(struct wfs_plan *plan, bool done)
 	free(plan);
 }
 
+static int extract(struct wfs_plan **out, struct wfs_ways *g)
+{
+	struct wfs_plan *plan = calloc(1, sizeof(*plan));
+	uint32_t *map = calloc(g->n, sizeof(*map)), index;
+	int r;
+
+	if (plan)
+		plan->nodes = calloc(g->n, sizeof(*plan->nodes));
+	if (!map || !plan || !plan->nodes) {
+		free(map);
+		free(plan);
+		return wfs_fail(g->err, -ENOMEM, "out of memory");
+	}
+	r = add_node(plan, g, 0, map, &index);
+	free(map);
+	if (r < 0) {
+		plan_free(plan, false);
+		return r;
+	}
+	count_primary(plan, g);
+	plan->refs = 1;
+	*out = plan;
+	return 0;
+}
+
 static int plan_make(struct wfs_plan **out, struct wfs_image *img, bool net, bool demand, struct wfs_err *err)
 {
 	struct wfs_base what = { .table = img->id, .anchor = img->anchor, .size = img->size };
-	struct planner p = { .r = img->r, .target = img, .net = net, .demand = demand, .err = err };
-	uint64_t cost;
+	struct wfs_ways g = { .r = img->r, .target = img, .net = net, .demand = demand, .err = err };
 	uint32_t index;
 	int r;
 
-	p.plan = calloc(1, sizeof(*p.plan));
-	if (!p.plan)
-		return wfs_fail(err, -ENOMEM, "out of memory");
-	r = resolve(&p, &what, 0, &index, &cost);
-	if (r < 0) {
-		plan_free(p.plan, false);
-		return r == -EAGAIN ? r : wfs_wrap(err, r, "%s", img->label);
-	}
-	p.plan->refs = 1;
-	*out = p.plan;
-	return 0;
+	wfs_history_begin(img->r);
+	r = wfs_history_sync(g.r, err);
+	if (r == 0)
+		r = wfs_ways_place(&g, &what, &index);
+	/* What can be undone is here: nothing better is to be found. */
+	if (r == 0 && !wfs_undo_find(g.r, &img->id, NULL))
+		r = look_back(&g);
+	if (r == 0)
+		r = settle(&g);
+	if (r == 0)
+		r = extract(out, &g);
+	wfs_ways_free(&g);
+	wfs_history_end(img->r);
+	return r == 0 || r == -EAGAIN ? r : wfs_wrap(err, r, "%s", img->label);
 }
 
 int wfs_plan_get(struct wfs_plan **out, struct wfs_image *img, bool net, bool demand, struct wfs_err *err)

@@ -221,6 +221,7 @@ int wfs_replica_open(struct wfs_replica **out, struct wfs_store *store,
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_mutex_init(&r->base_lock, NULL);
 	wfs_ahead_init(&r->ahead);
+	pthread_mutex_init(&r->history_lock, NULL);
 	ret = init(r, err);
 	if (ret < 0) {
 		wfs_replica_close(r);
@@ -308,11 +309,14 @@ void wfs_replica_close(struct wfs_replica *r)
 	r->shown_fn = NULL;
 	wfs_replica_forget(r);
 	wfs_basefiles_free(r);
+	wfs_history_forget(r);
+	free(r->wanted);
 	wfs_cache_close(&r->cache);
 	wfs_ahead_free(&r->ahead);
 	wfs_work_free(r);
 	pthread_mutex_destroy(&r->lock);
 	pthread_mutex_destroy(&r->base_lock);
+	pthread_mutex_destroy(&r->history_lock);
 	free(r);
 }
 
