@@ -206,7 +206,7 @@ static int check_chosen(struct wfs_ways *g, bool *more)
 	if (r < 0)
 		return r;
 	if (!g->v[0].ways[primary].source)
-		return wfs_fail(g->err, g->failed, "table %s cannot be used", wfs_hex(&g->v[0].id).s);
+		return wfs_fail(g->err, g->failed, "%s", g->why.msg);
 	r = wfs_ways_compare(g, 0, (unsigned)way, primary);
 	*more |= g->v[0].ways[way].result < 0;
 	if (*more)
@@ -238,8 +238,8 @@ static int settle(struct wfs_ways *g)
 	if (r < 0 || g->v[0].cost != UINT64_MAX)
 		return r;
 	if (g->failed < 0)
-		return g->failed;	/* and the message of it */
-	return wfs_fail(g->err, -EBADMSG, "it is more than %u deltas away from anything that is there", WFS_CHAIN_MAX);
+		return wfs_fail(g->err, g->failed, "%s", g->why.msg);
+	return wfs_fail(g->err, -EBADMSG, "it is more than %u deltas one on another", WFS_CHAIN_MAX);
 }
 
 /* ---- the plan ---- */

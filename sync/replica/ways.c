@@ -331,8 +331,9 @@ static int check_table(struct wfs_ways *g, uint32_t place, const struct wfs_way 
 	if (wfs_table_size(t) != g->v[place].size)
 		return wfs_fail(g->err, -EBADMSG, "table %s is for a file of %" PRIu64 " bytes, not %" PRIu64,
 				wfs_hex(&w->table).s, wfs_table_size(t), g->v[place].size);
-	if (w->full && needs_bases(t))
-		return wfs_fail(g->err, -EBADMSG, "anchor table %s is not in full", wfs_hex(&w->table).s);
+	for (uint32_t b = 0; w->full && b < wfs_table_n_blocks(t); b++)
+		if (wfs_codec_needs_base(wfs_table_block(t, b).codec))
+			return wfs_fail(g->err, -EBADMSG, "anchor table %s needs a base for block %u", wfs_hex(&w->table).s, b);
 	return 0;
 }
 
@@ -347,8 +348,8 @@ static int take_bases(struct wfs_ways *g, uint32_t place, unsigned way, const st
 		r = wfs_ways_place(g, wfs_table_base(t, b), &bases[b]);
 	for (uint32_t b = 0; r == 0 && b < n; b++)
 		if (g->v[bases[b]].size != wfs_table_base(t, b)->size)
-			r = wfs_fail(g->err, -EBADMSG, "table %s says its base has %" PRIu64 " bytes, it has %" PRIu64,
-				     wfs_hex(&g->v[place].ways[way].table).s, wfs_table_base(t, b)->size, g->v[bases[b]].size);
+			r = wfs_fail(g->err, -EBADMSG, "table %s is for a file of %" PRIu64 " bytes, not %" PRIu64,
+				     wfs_hex(&wfs_table_base(t, b)->table).s, g->v[bases[b]].size, wfs_table_base(t, b)->size);
 	if (r < 0) {
 		free(bases);
 		return r;
@@ -370,7 +371,11 @@ static int give_up(struct wfs_ways *g, struct wfs_way *w, int r)
 {
 	if (is_fatal(r))
 		return r;
-	g->failed = w->result = r;
+	w->result = r;
+	if (!g->failed && g->err)
+		g->why = *g->err;
+	if (!g->failed)
+		g->failed = r;
 	return 0;
 }
 
@@ -435,7 +440,8 @@ int wfs_ways_compare(struct wfs_ways *g, uint32_t place, unsigned way, unsigned 
 
 	for (uint32_t i = 0; a && b && i < wfs_table_n_blocks(b->table); i++)
 		if (wfs_table_block(a->table, i).hash != wfs_table_block(b->table, i).hash)
-			return give_up(g, w, wfs_fail(g->err, -EBADMSG, "table %s differs from table %s at block %u",
-						      wfs_hex(&w->table).s, wfs_hex(&g->v[place].id).s, i));
+			return give_up(g, w, wfs_fail(g->err, -EBADMSG, "%s table %s differs from table %s at block %u",
+						      w->full ? "anchor" : "stride", wfs_hex(&w->table).s,
+						      wfs_hex(&g->v[place].id).s, i));
 	return 0;
 }

@@ -45,7 +45,8 @@ struct wfs_ways {
 	bool net, demand;
 	uint64_t tables;		/* bytes of tables in memory */
 	struct wfs_err *err;
-	int failed;			/* the last thing that did not work, with *err; 0: none */
+	int failed;			/* the first thing that did not work, and why; 0: none */
+	struct wfs_err why;
 	struct wfs_place *v;
 	size_t n, cap;
 };
