@@ -153,7 +153,7 @@ int wfs_undo_commit(struct wfs_undo *u, const struct wfs_digest *primary, const 
 
 	wfs_sha256(&id, table->data, table->len);
 	wfs_object_name(name, "stash", &id);
-	ret = wfs_cache_put(c, &id, table->data, table->len, err);
+	ret = wfs_cache_put(c, &id, table->data, table->len, false, err);
 	if (ret == 0 && renameat(c->dir, u->temp, c->dir, name) < 0)
 		ret = wfs_fail_sys(err, "rename %s/%s", c->path, u->temp);
 	if (ret == 0) {
