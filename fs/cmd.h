@@ -14,6 +14,7 @@ int cmd_status(int argc, char **argv);
 int cmd_wait(int argc, char **argv);
 int cmd_events(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
+int cmd_pin(int argc, char **argv);		/* and unpin */
 int cmd_unmount(int argc, char **argv);
 
 #endif

@@ -254,6 +254,7 @@ static void close_all(struct control *c)
 	for (size_t i = 0; i < CONTROL_PEERS_MAX; i++)
 		if (c->peer[i].fd >= 0)
 			peer_drop(c, &c->peer[i]);
+	control_pin_reap(c, true);
 	/* after a detached mount the name may be another daemon's */
 	if (c->fixed[FD_LISTEN] >= 0 && lstat(c->path, &st) == 0 && st.st_ino == c->socket_ino)
 		unlink(c->path);

@@ -7,6 +7,7 @@
  *   events N          a line for each version above N from now on, the newest one first, if it is;
  *                     {"event":"end"} when the mount ends
  *   poke              look at the store now
+ *   pin N, unpin N    keep version N from being evicted, or no longer; for its owner and root
  *   stop              end the mount, as SIGTERM does; for its owner and root
  *
  * A refusal is {"error":"..."}.  The socket is in the runtime directory of the mount's owner, named by

@@ -83,6 +83,8 @@ static const struct command {
 	{ "wait", ANYONE, command_wait },
 	{ "events", ANYONE, command_events },
 	{ "poke", ANYONE, command_poke },
+	{ "pin", OWNER, command_pin },
+	{ "unpin", OWNER, command_unpin },
 	{ "stop", OWNER, command_stop },
 };
 

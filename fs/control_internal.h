@@ -6,6 +6,7 @@
  *   control_socket.c	where the socket is
  *   control_cmds.c	the table of commands
  *   control_events.c	the listeners
+ *   control_pin.c	pin and unpin, which take a thread
  *
  * Everything here runs in the control thread, so nothing may wait.
  */
@@ -44,6 +45,7 @@ struct peer {
 	void (*look)(struct control *c, struct peer *p, bool late);
 	bool listens;			/* after an answer it waits again, for ever */
 	uint64_t above;			/* the newest that it knows */
+	struct pin *pin;		/* look_pin's */
 };
 
 struct control {
@@ -57,6 +59,7 @@ struct control {
 	atomic_bool quit;
 	unsigned n_waiters;		/* peers that called peer_wait */
 	pthread_t thread;
+	struct pin *pins;		/* running, or not yet joined */
 	struct peer peer[CONTROL_PEERS_MAX];
 };
 
@@ -72,6 +75,11 @@ void control_stop_once(struct control *c, const char *why);
 
 /* control_socket.c: listen; the path is in c.  A descriptor or a negative errno. */
 int control_listen(struct control *c, struct wfs_err *err);
+
+/* control_pin.c */
+void command_pin(struct control *c, struct peer *p, const char *args);
+void command_unpin(struct control *c, struct peer *p, const char *args);
+void control_pin_reap(struct control *c, bool all);	/* free what has ended, or wait for all */
 
 /* control_cmds.c: run the command in p->line. */
 void control_command(struct control *c, struct peer *p);

@@ -100,6 +100,8 @@ static const struct command {
 	{ "status", "MNT [--json]", cmd_status },
 	{ "wait", "MNT [--newer-than SEQUENCE] [--timeout SECONDS]", cmd_wait },
 	{ "events", "MNT [--json] [--newer-than SEQUENCE]", cmd_events },
+	{ "pin", "MNT VERSION", cmd_pin },
+	{ "unpin", "MNT VERSION", cmd_pin },
 	{ "verify", "CACHE", cmd_verify },
 };
 

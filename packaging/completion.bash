@@ -34,7 +34,7 @@ _weightfs()
 		return
 	fi
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		words="mount unmount status wait events verify --help --version"
+		words="mount unmount status wait events pin unpin verify --help --version"
 	else
 		case ${COMP_WORDS[1]} in
 		mount) words="-o --help" ;;
@@ -42,7 +42,7 @@ _weightfs()
 		status) words="--json --help" ;;
 		wait) words="--newer-than --timeout --help" ;;
 		events) words="--json --newer-than --help" ;;
-		verify) words="--help" ;;
+		pin|unpin|verify) words="--help" ;;
 		esac
 	fi
 	case $prev in --newer-than|--timeout) return ;; esac

@@ -75,11 +75,16 @@ struct wfs_model *wfs_replica_find(struct wfs_replica *r, uint64_t sequence);
 /* Sequences of all shown versions, ascending: allocates *out (free). */
 int wfs_replica_list(struct wfs_replica *r, uint64_t **out, size_t *n);
 
+/* Keep a shown version from being evicted, or let it go again; remembered in the cache, with the run.
+ * -ENOENT: it is not shown, or not pinned.  Waits for the disk. */
+int wfs_replica_pin(struct wfs_replica *r, uint64_t sequence, bool on, struct wfs_err *err);
+
 /* Called from a replica thread after a version is shown and after one has left. */
 typedef void wfs_shown_fn(void *arg, uint64_t sequence, bool shown);
 void wfs_replica_on_shown(struct wfs_replica *r, wfs_shown_fn *fn, void *arg);
 
-/* A version in use is not evicted: models with references beyond the replica's own are in use. */
+/* A version in use is not evicted: it has references beyond the replica's own, or files of it are open or
+ * mapped by whoever got at them without us (man weightfs-design, "In use or not"). */
 
 /* Reading file `i` of the version (index into wfs_version.files). */
 

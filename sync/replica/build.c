@@ -235,7 +235,7 @@ static int build_from_plan(struct wfs_image *img, struct wfs_plan *plan, uint32_
 }
 
 /* Build block b from what is local.  -EAGAIN: something is not. */
-static int build_local(struct wfs_image *img, struct wfs_plan *plan, uint32_t b, struct wfs_err *err)
+static int build_local(struct wfs_image *img, struct wfs_plan *plan, uint32_t b, bool demand, struct wfs_err *err)
 {
 	WFS_AUTO(wfs_free_ptr) uint8_t *buf = malloc(WFS_BLOCK_SIZE);
 	bool claimed, on_disk = false;
@@ -255,7 +255,7 @@ static int build_local(struct wfs_image *img, struct wfs_plan *plan, uint32_t b,
 	if (!on_disk)
 		r = build_from_plan(img, plan, b, buf, err);
 	if (r == 0 && !on_disk)
-		r = wfs_cache_charge(&img->r->cache, wfs_image_block_len(img, b), err);
+		r = wfs_cache_charge(&img->r->cache, wfs_image_block_len(img, b), &img->reserved, demand, err);
 	r2 = wfs_image_done(img, b, r == 0 ? buf : NULL, on_disk, err);
 	if (r == 0 && r2 == 0 && !on_disk)
 		img->r->n_blocks_built++;
@@ -407,7 +407,7 @@ int wfs_build_peek(struct wfs_image *img, void *buf, size_t len, uint64_t off, s
 	return r == -EAGAIN ? wfs_fail(err, -EIO, "what it is built from does not stay") : r;
 }
 
-int wfs_build_block(struct wfs_image *img, uint32_t b, bool net, bool demand, struct wfs_err *err)
+static int build_block(struct wfs_image *img, uint32_t b, bool net, bool demand, struct wfs_err *err)
 {
 	struct wfs_plan *plan;
 	int r, gone = 0;
@@ -419,7 +419,7 @@ int wfs_build_block(struct wfs_image *img, uint32_t b, bool net, bool demand, st
 		r = wfs_plan_get(&plan, img, net, demand, err);
 		if (r < 0)
 			break;
-		r = build_local(img, plan, b, err);
+		r = build_local(img, plan, b, demand, err);
 		wfs_plan_put(img, plan);
 		if (r == -EAGAIN && net)
 			r = prefetch(img, b, 1, demand, err);
@@ -439,4 +439,14 @@ int wfs_build_block(struct wfs_image *img, uint32_t b, bool net, bool demand, st
 	else if (r == 0)
 		r = -EAGAIN;
 	return r == -EAGAIN ? r : wfs_wrap(err, r, "build block %u of %s", b, img->label);
+}
+
+int wfs_build_block(struct wfs_image *img, uint32_t b, bool net, bool demand, struct wfs_err *err)
+{
+	int r = build_block(img, b, net, demand, err);
+
+	if (r != -ENOSPC || !demand)
+		return r;
+	wfs_plan_discard(img);		/* a reader goes before what was fetched ahead */
+	return build_block(img, b, net, demand, err);
 }

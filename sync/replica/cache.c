@@ -6,6 +6,7 @@
  *   run                run id of the store this cache belongs to
  *   state              commit with the highest sequence ever accepted
  *   versions/<n>       commit of a version that is shown
+ *   pins/<n>           commit of a version that is not to be evicted
  *   objects/<digest>   version objects, tables, small files: SHA-256 checked at every read
  *   images/<table>/    data, map: one file of a version (image.c)
  *   stash/<table>      stored bytes on their way into an image (source.c)
@@ -22,7 +23,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 
 #include "replica/internal.h"
 #include "weightfs/base.h"
@@ -67,7 +67,7 @@ static void tidy(struct wfs_cache *c, const char *sub)
 
 int wfs_cache_open(struct wfs_cache *c, const char *path, struct wfs_err *err)
 {
-	static const char *const subs[] = { "versions", "objects", "images", "stash", "tmp" };
+	static const char *const subs[] = { "versions", "pins", "objects", "images", "stash", "tmp" };
 	int r;
 
 	c->dir = c->lock_fd = -1;
@@ -89,7 +89,9 @@ int wfs_cache_open(struct wfs_cache *c, const char *path, struct wfs_err *err)
 	if (r == 0) {
 		tidy(c, ".");
 		tidy(c, "versions");
+		tidy(c, "pins");
 		tidy(c, "objects");
+		c->leases = wfs_lease_works(c->dir);
 	}
 	return r < 0 ? wfs_wrap(err, r, "cache %s", path) : 0;
 }
@@ -128,9 +130,10 @@ int wfs_cache_run_store(struct wfs_cache *c, const struct wfs_run *run, struct w
 	return wfs_write_file(c->dir, "run", raw.data, raw.len, 0600, err);
 }
 
+/* Images are left to the next sweep, which sees whether somebody still uses them. */
 int wfs_cache_wipe(struct wfs_cache *c, struct wfs_err *err)
 {
-	static const char *const subs[] = { "state", "run", "versions", "objects", "images", "stash" };
+	static const char *const subs[] = { "state", "run", "versions", "pins", "objects", "stash" };
 	int r;
 
 	for (size_t i = 0; i < ARRAY_SIZE(subs); i++) {
@@ -217,27 +220,65 @@ int wfs_cache_state_store(struct wfs_cache *c, const struct wfs_commit *commit, 
 	return commit_store(c, "state", commit, err);
 }
 
-static void record_name(char name[48], uint64_t sequence)
+static void record_name(char name[48], const char *sub, uint64_t sequence)
 {
-	snprintf(name, 48, "versions/%" PRIu64, sequence);
+	snprintf(name, 48, "%s/%" PRIu64, sub, sequence);
+}
+
+static int record(struct wfs_cache *c, const char *sub, const struct wfs_commit *commit, struct wfs_err *err)
+{
+	char name[48];
+
+	record_name(name, sub, commit->sequence);
+	return commit_store(c, name, commit, err);
+}
+
+static int unrecord(struct wfs_cache *c, const char *sub, uint64_t sequence, struct wfs_err *err)
+{
+	char name[48];
+
+	record_name(name, sub, sequence);
+	if (unlinkat(c->dir, name, 0) < 0 && errno != ENOENT)
+		return wfs_fail_sys(err, "remove %s/%s", c->path, name);
+	return 0;
 }
 
 int wfs_cache_record(struct wfs_cache *c, const struct wfs_commit *commit, struct wfs_err *err)
 {
-	char name[48];
-
-	record_name(name, commit->sequence);
-	return commit_store(c, name, commit, err);
+	return record(c, "versions", commit, err);
 }
 
 int wfs_cache_unrecord(struct wfs_cache *c, uint64_t sequence, struct wfs_err *err)
 {
+	return unrecord(c, "versions", sequence, err);
+}
+
+int wfs_cache_pin(struct wfs_cache *c, const struct wfs_commit *commit, struct wfs_err *err)
+{
+	return record(c, "pins", commit, err);
+}
+
+int wfs_cache_unpin(struct wfs_cache *c, uint64_t sequence, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_close_fd) int dir = -1;
+	int r;
+
+	r = unrecord(c, "pins", sequence, err);
+	if (r < 0)
+		return r;
+	dir = openat(c->dir, "pins", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return dir < 0 ? wfs_fail_sys(err, "open %s/pins", c->path) : wfs_fsync_dir(dir, err);
+}
+
+/* A pin of another run, or of another version with that number, is none. */
+bool wfs_cache_pinned(struct wfs_cache *c, const struct wfs_commit *commit)
+{
+	struct wfs_commit pin;
 	char name[48];
 
-	record_name(name, sequence);
-	if (unlinkat(c->dir, name, 0) < 0 && errno != ENOENT)
-		return wfs_fail_sys(err, "remove %s/%s", c->path, name);
-	return 0;
+	record_name(name, "pins", commit->sequence);
+	return commit_load(c, name, &pin, NULL) == 0 && strcmp(pin.run.s, commit->run.s) == 0 &&
+	       wfs_digest_equal(&pin.version, &commit->version);
 }
 
 static int by_sequence(const void *a, const void *b)
@@ -283,82 +324,4 @@ int wfs_cache_records(struct wfs_cache *c, struct wfs_commit **out, size_t *n, s
 	*out = list;
 	*n = count;
 	return 0;
-}
-
-/* Bytes on disk below a directory; our layout is three levels deep. */
-static uint64_t tree_used(int dir, const char *name, int depth)
-{
-	uint64_t sum = 0;
-	struct dirent *e;
-	struct stat st;
-	DIR *d;
-	int fd;
-
-	fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	d = fd < 0 ? NULL : fdopendir(fd);
-	if (!d) {
-		wfs_close_fd(&fd);
-		return 0;
-	}
-	while ((e = readdir(d))) {
-		if (e->d_name[0] == '.')
-			continue;
-		if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			continue;
-		if (S_ISDIR(st.st_mode) && depth > 0)
-			sum += tree_used(dirfd(d), e->d_name, depth - 1);
-		else
-			sum += (uint64_t)st.st_blocks * 512;
-	}
-	closedir(d);
-	return sum;
-}
-
-uint64_t wfs_cache_used(struct wfs_cache *c)
-{
-	return tree_used(c->dir, ".", 3);
-}
-
-uint64_t wfs_cache_free(struct wfs_cache *c)
-{
-	struct statvfs vfs;
-	uint64_t avail;
-
-	if (fstatvfs(c->dir, &vfs) < 0)
-		return 0;
-	avail = (uint64_t)vfs.f_bavail * vfs.f_frsize;	/* f_bfree counts what only root may have */
-	return avail > c->min_free ? avail - c->min_free : 0;
-}
-
-int wfs_cache_room(struct wfs_cache *c, uint64_t need, struct wfs_err *err)
-{
-	uint64_t avail = wfs_cache_free(c), used;
-	char a[32], b[32], d[32];
-
-	if (need > avail)
-		return wfs_fail(err, -ENOSPC, "cache %s: %s more needed, the disk has %s above min_free: free disk space or "
-				"move the cache", c->path, wfs_human_size(a, need), wfs_human_size(b, avail));
-	if (!c->size_max)
-		return 0;
-	used = wfs_cache_used(c);
-	if (used + need > c->size_max)
-		return wfs_fail(err, -ENOSPC, "cache %s: %s in use and %s more needed, cache_size is %s: raise it, or close "
-				"what uses old versions", c->path, wfs_human_size(a, used), wfs_human_size(b, need),
-				wfs_human_size(d, c->size_max));
-	return 0;
-}
-
-#define RECOUNT_EVERY (32u << 20)	/* bytes written between two counts of the directory */
-
-int wfs_cache_charge(struct wfs_cache *c, uint64_t len, struct wfs_err *err)
-{
-	if (wfs_cache_free(c) < len)
-		return wfs_cache_room(c, len, err);
-	if (!c->size_max)
-		return 0;
-	if (atomic_fetch_add(&c->written, len) + len > RECOUNT_EVERY || !c->used || c->used + c->written > c->size_max) {
-		c->used = wfs_cache_used(c);
-		c->written = 0;
-	}
-	return c->used + c->written + len > c->size_max ? wfs_cache_room(c, len, err) : 0;
 }

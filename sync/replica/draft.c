@@ -46,7 +46,7 @@ int wfs_draft_write(struct wfs_draft *d, uint32_t i, const void *data, size_t le
 	if (len != wfs_image_block_len(d->img, i))
 		return wfs_fail(err, -EINVAL, "block %u of a draft has %u bytes, not %zu", i,
 				wfs_image_block_len(d->img, i), len);
-	ret = wfs_cache_charge(&d->img->r->cache, len, err);
+	ret = wfs_cache_charge(&d->img->r->cache, len, NULL, true, err);
 	if (ret < 0)
 		return ret;
 	if (!wfs_image_begin(d->img, i, &claimed))

@@ -18,6 +18,7 @@
 #define LOOKAHEAD_MAX	100000u			/* commits probed in one look */
 #define RETRY_MIN_MS	1000u
 #define RETRY_MAX_MS	60000u
+#define ROOM_MS		1000u			/* between two looks for room */
 
 /* ---- looking ---- */
 
@@ -170,11 +171,13 @@ static bool show_early(struct wfs_replica *r)
 	return !complete;
 }
 
-static int build(struct wfs_replica *r, struct wfs_model *m, const struct wfs_commit *c, struct wfs_err *err)
+static int build(struct wfs_replica *r, struct wfs_model *m, const struct wfs_commit *c, bool *no_room,
+		 struct wfs_err *err)
 {
 	int ret;
 
 	ret = wfs_evict(r, m, err);
+	*no_room = ret == -ENOSPC;
 	if (ret == 0 && r->o.ready == WFS_READY_DELTA && !m->shown) {
 		ret = wfs_task_run(r, m, false, NULL, err);
 		if (ret == 0)
@@ -184,14 +187,51 @@ static int build(struct wfs_replica *r, struct wfs_model *m, const struct wfs_co
 		ret = wfs_replica_complete(r, m, NULL, err);
 	if (ret == 0)
 		ret = wfs_replica_show(r, m, c, err);
-	if (ret == 0)
+	wfs_unreserve(r, m);
+	if (ret == 0) {
+		wfs_release_bases(m);
 		ret = wfs_evict(r, NULL, err);
+	}
 	return ret;
+}
+
+/* Nothing tells when a reader lets go of a version or somebody cleans the disk, so look; until then
+ * m is kept, and with it what it has been built of. */
+static bool wait_for_room(struct wfs_replica *r, struct wfs_model *m)
+{
+	uint64_t until = wfs_now_ns() + RETRY_MAX_MS * 1000000ull;
+	struct wfs_err err = { "" };
+
+	while (!r->stop && wfs_now_ns() < until) {
+		wfs_store_wait(r->store, ROOM_MS, &r->stop);
+		if (wfs_evict_again(r, m, &err))
+			return true;
+		if (err.msg[0])
+			wfs_replica_problem(r, err.msg);	/* its figures change */
+	}
+	return false;
+}
+
+static void note(struct wfs_replica *r, int ret, const struct wfs_commit *c, const struct wfs_err *err)
+{
+	char old[sizeof(r->problem)];
+
+	pthread_mutex_lock(&r->lock);
+	memcpy(old, r->problem, sizeof(old));
+	pthread_mutex_unlock(&r->lock);
+	if (ret == -ECANCELED || r->stop)
+		return;
+	wfs_replica_problem(r, ret < 0 ? err->msg : "");
+	if (ret < 0 && strcmp(old, err->msg) != 0)
+		log_err("%s%s", err->msg, c->sequence ? "; what is shown stays" : "");
+	else if (ret == 0 && old[0])
+		log_info("over: %s", old);
 }
 
 static int advance(struct wfs_replica *r, const struct wfs_commit *c, struct wfs_err *err)
 {
 	struct wfs_model *m;
+	bool no_room = false;
 	int ret;
 
 	ret = wfs_model_fetch(&m, r, c, true, err);
@@ -200,9 +240,15 @@ static int advance(struct wfs_replica *r, const struct wfs_commit *c, struct wfs
 	if (show_early(r))
 		ret = wfs_replica_show(r, m, c, err);
 	if (ret == 0 && !r->o.lazy && !(m->shown && wfs_model_probe(m) && wfs_model_synced(m)))
-		ret = build(r, m, c, err);
+		ret = build(r, m, c, &no_room, err);
 	else if (ret == 0 && (r->o.lazy || !r->swept))
 		ret = wfs_evict(r, NULL, err);	/* once too for who was killed at it */
+	while (no_room) {
+		note(r, ret, c, err);
+		if (!wait_for_room(r, m))
+			break;
+		ret = build(r, m, c, &no_room, err);
+	}
 	r->swept |= ret == 0;
 	wfs_model_put(m);
 	return ret;
@@ -237,22 +283,6 @@ static int choose(struct wfs_replica *r, struct wfs_commit *pending, struct wfs_
 static bool is_over(int ret)
 {
 	return ret != -ETIMEDOUT && ret != -ENETUNREACH && ret != -EAGAIN && ret != -ENOMEM;
-}
-
-static void note(struct wfs_replica *r, int ret, const struct wfs_commit *c, const struct wfs_err *err)
-{
-	char old[sizeof(r->problem)];
-
-	pthread_mutex_lock(&r->lock);
-	memcpy(old, r->problem, sizeof(old));
-	pthread_mutex_unlock(&r->lock);
-	if (ret == -ECANCELED || r->stop)
-		return;
-	wfs_replica_problem(r, ret < 0 ? err->msg : "");
-	if (ret < 0 && strcmp(old, err->msg) != 0)
-		log_err("%s%s", err->msg, c->sequence ? "; what is shown stays" : "");
-	else if (ret == 0 && old[0])
-		log_info("store %s answers again", wfs_store_url(r->store));
 }
 
 void *wfs_follow_main(void *arg)

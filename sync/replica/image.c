@@ -232,6 +232,20 @@ bool wfs_image_claims(struct wfs_image *img, uint32_t b)
 	return s == WFS_PRESENT || s == WFS_CLAIMED;
 }
 
+bool wfs_image_in_use(struct wfs_image *img)
+{
+	WFS_AUTO(wfs_close_fd) int fresh = -1;
+	char name[WFS_OBJECT_NAME];
+
+	if (!img->r->cache.leases)
+		return img->exposed;
+	if (img->opened)
+		return !wfs_lease_free(img->data_fd);
+	image_path(img, "data", name);
+	fresh = openat(img->r->cache.dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	return fresh >= 0 && !wfs_lease_free(fresh);
+}
+
 static int write_presence(struct wfs_image *img, uint32_t b, uint8_t v, struct wfs_err *err)
 {
 	return wfs_pwrite(img->map_fd, &v, 1, (uint64_t)MAP_HEADER + b, err);

@@ -2,7 +2,7 @@
 /*
  * internal.h - the nouns of a replica and who may touch them when
  *
- *   replica   one cache directory, one store            replica.c follow.c evict.c status.c
+ *   replica   one cache directory, one store            replica.c follow.c status.c
  *   model     one version: files -> images              model.c
  *   image     one file of one version, on disk          image.c lend.c
  *   source    one table and its fetched stored bytes    source.c
@@ -13,9 +13,10 @@
  *   work      who waits for which block                 work.c
  *   ahead     what sequential readers will ask for      ahead.c
  *   task      all blocks of a version                   task.c
+ *   room      disk space, counted and set aside         room.c evict.c sweep.c lease.c
  *
- * Locks, outer first: image->plan_lock, work.lock, replica->lock, image->lock, source->lock, history_lock;
- * ahead.lock is taken with none of them.
+ * Locks, outer first: image->plan_lock, work.lock, replica->lock, image->lock, source->lock, history_lock,
+ * cache->room; ahead.lock is taken with none of them.
  * replica->lock and work.lock are never held across I/O.
  */
 #ifndef WFS_REPLICA_INTERNAL_H
@@ -30,13 +31,15 @@
 #include "weightfs/replica.h"
 #include "weightfs/table.h"
 
-/* ---- cache.c: the directory --------------------------------------------------------------- */
+/* ---- cache.c: the directory; room.c: the space in it -------------------------------------- */
 
 struct wfs_cache {
 	char *path;
 	int dir, lock_fd;
+	bool leases;			/* lease.c can be believed here */
 	uint64_t size_max, min_free;
-	_Atomic uint64_t used, written;	/* at the last count; since then */
+	pthread_mutex_t room;
+	uint64_t used, written, reserved;	/* at the last count; since then; set aside.  Need room */
 };
 
 int wfs_cache_open(struct wfs_cache *c, const char *path, struct wfs_err *err);
@@ -61,13 +64,41 @@ int wfs_cache_unrecord(struct wfs_cache *c, uint64_t sequence, struct wfs_err *e
 /* All readable records, ascending; damaged ones are removed. */
 int wfs_cache_records(struct wfs_cache *c, struct wfs_commit **out, size_t *n, struct wfs_err *err);
 
-/* Bytes on disk now, and bytes the file system would still give us above min_free. */
+/* Pinned versions: "pins/<n>", commit bytes as well.  Durable on return. */
+int wfs_cache_pin(struct wfs_cache *c, const struct wfs_commit *commit, struct wfs_err *err);
+int wfs_cache_unpin(struct wfs_cache *c, uint64_t sequence, struct wfs_err *err);
+bool wfs_cache_pinned(struct wfs_cache *c, const struct wfs_commit *commit);
+
+/* Why something does not fit. */
+struct wfs_shortage {
+	uint64_t more, used, avail;	/* asked for; used and set aside; free on the disk above min_free */
+	uint64_t disk;			/* so much is missing on the disk; 0: nothing */
+	uint64_t size;			/* cache_size would have to be this; 0: it is enough */
+};
+/* -ENOSPC and a sentence. */
+int wfs_shortage_say(struct wfs_cache *c, const struct wfs_shortage *lack, struct wfs_err *err);
+
+/* Bytes on disk now, bytes the file system would still give us above min_free, bytes set aside. */
 uint64_t wfs_cache_used(struct wfs_cache *c);
 uint64_t wfs_cache_free(struct wfs_cache *c);
-/* About to write len bytes: -ENOSPC when that would break size_max or min_free. */
-int wfs_cache_charge(struct wfs_cache *c, uint64_t len, struct wfs_err *err);
-/* -ENOSPC with a sentence that says how much is missing where. */
-int wfs_cache_room(struct wfs_cache *c, uint64_t need, struct wfs_err *err);
+uint64_t wfs_cache_reserved(struct wfs_cache *c);
+/* Set `need` bytes aside, to be shared out by the caller; false: they do not fit. */
+bool wfs_cache_reserve(struct wfs_cache *c, uint64_t need, struct wfs_shortage *lack);
+/* Give back what is left of a share. */
+void wfs_cache_release(struct wfs_cache *c, _Atomic uint64_t *left);
+/* About to write len bytes, out of a share as far as it goes (left may be NULL).  demand: a reader
+ * waits, so what is set aside for others may be used.  -ENOSPC. */
+int wfs_cache_charge(struct wfs_cache *c, uint64_t len, _Atomic uint64_t *left, bool demand, struct wfs_err *err);
+
+/* ---- lease.c ------------------------------------------------------------------------------ */
+
+/* Can the file system of this directory (with a tmp/) be believed? */
+bool wfs_lease_works(int dir);
+/* Nobody else has the file open or mapped, now. */
+bool wfs_lease_free(int fd);
+/* The same, and until it is given back who opens the file waits for us: a moment only. */
+bool wfs_lease_take(int fd);
+void wfs_lease_give_back(int fd);
 
 /* ---- image.c ------------------------------------------------------------------------------ */
 
@@ -88,6 +119,7 @@ struct wfs_image {
 	uint64_t size;
 	uint32_t n_blocks;
 	unsigned refs;			/* replica->lock */
+	unsigned models;		/* replica->lock: files of versions that are this image */
 	struct wfs_image *next;		/* replica->images */
 
 	pthread_mutex_t plan_lock;	/* one thread makes the plan */
@@ -103,6 +135,8 @@ struct wfs_image {
 	struct wfs_stream *streams;	/* ahead.c */
 	uint64_t stream_clock;
 	atomic_bool assumed;		/* for plans that are only looked at: as if it were complete */
+	atomic_bool exposed;		/* readers may have it without us knowing when they end */
+	_Atomic uint64_t reserved;	/* what is left of the bytes set aside for it */
 };
 
 /* One more reference to the image of that table, made when there is none.  NULL: out of memory. */
@@ -117,6 +151,8 @@ int wfs_image_open(struct wfs_image *img, struct wfs_err *err);
 bool wfs_image_probe(struct wfs_image *img);
 /* And known to be so after a loss of power. */
 bool wfs_image_synced(struct wfs_image *img);
+/* Has anybody but us its data open or mapped?  Where leases cannot be believed: was it ever given to readers? */
+bool wfs_image_in_use(struct wfs_image *img);
 uint32_t wfs_image_block_len(const struct wfs_image *img, uint32_t b);
 bool wfs_image_has(struct wfs_image *img, uint32_t b);		/* PRESENT */
 bool wfs_image_claims(struct wfs_image *img, uint32_t b);	/* PRESENT or CLAIMED: to be checked when used */
@@ -161,6 +197,9 @@ void wfs_source_put(struct wfs_source *s);
 int wfs_source_read(struct wfs_source *s, uint32_t g, void *buf, bool net, bool demand, struct wfs_err *err);
 /* Make groups g .. last local; neighbours become one request.  ahead: also what follows, to a few MiB. */
 int wfs_source_fetch(struct wfs_source *s, uint32_t g, uint32_t last, bool demand, struct wfs_err *err);
+
+/* Throw away what was fetched, to have the space; who needs it fetches it again. */
+void wfs_source_discard(struct wfs_source *s);
 
 /* ---- history.c: version objects, kept in memory while plans are made ----------------------- */
 
@@ -247,6 +286,9 @@ void wfs_plan_put(struct wfs_image *img, struct wfs_plan *p);
 /* Forget it: the image is complete (done: its stashes may go), or the plan did not hold. */
 void wfs_plan_drop(struct wfs_image *img, bool done);
 
+/* Throw away what was fetched for it and not yet used. */
+void wfs_plan_discard(struct wfs_image *img);
+
 /* ---- build.c ------------------------------------------------------------------------------ */
 
 /* Build block b if it is not PRESENT.  -EAGAIN: needs the network and !net. */
@@ -264,8 +306,11 @@ struct wfs_model {
 	struct wfs_version v;
 	struct wfs_image **images;	/* per file; NULL: whole */
 	unsigned refs;			/* replica->lock */
-	bool shown;			/* replica->lock */
+	bool shown, pinned;		/* replica->lock */
 	atomic_bool complete, synced;
+	uint64_t need;			/* bytes to build it, when last asked; of the follow thread, as are */
+	struct wfs_image **bases;	/* complete images it is built from: they stay until it is */
+	size_t n_bases;
 	struct wfs_model *next;		/* replica->models, ascending */
 };
 
@@ -348,9 +393,18 @@ void *wfs_follow_main(void *replica);
 int wfs_follow_look(struct wfs_replica *r, struct wfs_commit *out, struct wfs_err *err);
 /* Commit n, fetched and checked.  -ENOENT: not there. */
 int wfs_follow_commit(struct wfs_replica *r, uint64_t sequence, struct wfs_commit *out, struct wfs_err *err);
-/* Room for m's images: drops versions nobody uses beyond keep_versions, more if space demands. */
+/* Drop what is kept no longer, and make room for m's images (NULL: nothing more): versions that nobody
+ * uses go.  On success the bytes m still needs are set aside, until wfs_unreserve.  -ENOSPC says what
+ * would help, and sets m->need. */
 int wfs_evict(struct wfs_replica *r, struct wfs_model *m, struct wfs_err *err);
-/* Remove images, stashes and objects that no model (and not `also`) needs. */
+/* Is there room for m by now?  Cheap, after -ENOSPC. */
+bool wfs_evict_again(struct wfs_replica *r, struct wfs_model *m, struct wfs_err *err);
+void wfs_unreserve(struct wfs_replica *r, struct wfs_model *m);
+/* Let go of the images that m was built from. */
+void wfs_release_bases(struct wfs_model *m);
+/* Is m open, bound or mapped, beyond the list's reference and `own` of the caller's? */
+bool wfs_model_in_use(struct wfs_model *m, unsigned own);
+/* Remove images, stashes and objects that nothing of ours needs and nobody has open. */
 int wfs_sweep(struct wfs_replica *r, struct wfs_err *err);
 
 /* ---- replica.c ---------------------------------------------------------------------------- */
@@ -383,6 +437,10 @@ struct wfs_replica {
 	struct wfs_commit highest;		/* sequence 0: none */
 	uint64_t building;			/* sequence, 0: none */
 	uint64_t task_done, task_total;		/* bytes */
+	uint64_t needed;			/* bytes that the version at hand lacks room for, 0: none */
+	atomic_bool tight;			/* space is short: nothing is fetched ahead */
+	_Atomic uint64_t stash_reserved;	/* what is left of the bytes set aside for stashes */
+	_Atomic uint64_t held;			/* bytes of images that no version has but somebody still uses */
 
 	struct wfs_work work;
 	struct wfs_ahead ahead;

@@ -90,11 +90,22 @@ static int fetch_small_files(struct wfs_model *m, bool net, struct wfs_err *err)
 	return ret;
 }
 
+static void count_user(struct wfs_image *img, int n)
+{
+	pthread_mutex_lock(&img->r->lock);
+	img->models += (unsigned)n;
+	pthread_mutex_unlock(&img->r->lock);
+}
+
 static void model_free(struct wfs_model *m)
 {
-	for (size_t i = 0; m->images && i < m->v.n_files; i++)
+	for (size_t i = 0; m->images && i < m->v.n_files; i++) {
+		if (m->images[i])
+			count_user(m->images[i], -1);
 		wfs_image_put(m->images[i]);
+	}
 	free(m->images);
+	wfs_release_bases(m);
 	wfs_version_free(&m->v);
 	free(m);
 }
@@ -116,6 +127,7 @@ static int get_images(struct wfs_model *m, struct wfs_err *err)
 		if (!m->images[i])
 			return wfs_fail(err, -EBADMSG, "%s: table %s is in use for a file of another size", f->path,
 					wfs_hex(&f->table).s);
+		count_user(m->images[i], 1);
 	}
 	return 0;
 }

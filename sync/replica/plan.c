@@ -410,6 +410,15 @@ void wfs_plan_put(struct wfs_image *img, struct wfs_plan *plan)
 	put(img, plan, false, false);
 }
 
+void wfs_plan_discard(struct wfs_image *img)
+{
+	pthread_mutex_lock(&img->plan_lock);
+	for (size_t i = 0; img->plan && i < img->plan->n_nodes; i++)
+		if (img->plan->nodes[i].source)
+			wfs_source_discard(img->plan->nodes[i].source);
+	pthread_mutex_unlock(&img->plan_lock);
+}
+
 void wfs_plan_drop(struct wfs_image *img, bool done)
 {
 	put(img, NULL, true, done);

@@ -109,6 +109,30 @@ struct wfs_model *wfs_replica_find(struct wfs_replica *r, uint64_t sequence)
 	return sequence ? pick(r, sequence) : NULL;
 }
 
+int wfs_replica_pin(struct wfs_replica *r, uint64_t sequence, bool on, struct wfs_err *err)
+{
+	struct wfs_model *m = wfs_replica_find(r, sequence);
+	struct wfs_commit c;
+	int ret;
+
+	if (!m || (!on && !m->pinned)) {
+		wfs_model_put(m);
+		return wfs_fail(err, -ENOENT, "version %" PRIu64 " is not %s here", sequence, m ? "pinned" : "shown");
+	}
+	c = (struct wfs_commit){ .run = m->v.run, .sequence = sequence, .version = m->id };
+	/* What is on disk never says less than what was answered. */
+	ret = on ? wfs_cache_pin(&r->cache, &c, err) : wfs_cache_unpin(&r->cache, sequence, err);
+	if (ret == 0) {
+		pthread_mutex_lock(&r->lock);
+		m->pinned = on;
+		pthread_mutex_unlock(&r->lock);
+	}
+	wfs_model_put(m);
+	if (ret == 0)
+		wfs_replica_poke(r);	/* there may be room now */
+	return ret;
+}
+
 int wfs_replica_list(struct wfs_replica *r, uint64_t **out, size_t *n)
 {
 	struct wfs_model *m;
@@ -162,7 +186,8 @@ static int load_records(struct wfs_replica *r, struct wfs_err *err)
 			continue;
 		}
 		have_complete |= wfs_model_probe(m);
-		if (worth_showing(r, m, have_complete))
+		m->pinned = wfs_cache_pinned(&r->cache, &c[n]);
+		if (m->pinned || worth_showing(r, m, have_complete))
 			set_shown(r, m);
 		wfs_model_put(m);
 	}
@@ -222,6 +247,7 @@ int wfs_replica_open(struct wfs_replica **out, struct wfs_store *store,
 	pthread_mutex_init(&r->base_lock, NULL);
 	wfs_ahead_init(&r->ahead);
 	pthread_mutex_init(&r->history_lock, NULL);
+	pthread_mutex_init(&r->cache.room, NULL);
 	ret = init(r, err);
 	if (ret < 0) {
 		wfs_replica_close(r);
@@ -317,6 +343,7 @@ void wfs_replica_close(struct wfs_replica *r)
 	pthread_mutex_destroy(&r->lock);
 	pthread_mutex_destroy(&r->base_lock);
 	pthread_mutex_destroy(&r->history_lock);
+	pthread_mutex_destroy(&r->cache.room);
 	free(r);
 }
 

@@ -237,6 +237,13 @@ static uint32_t claim_run(struct wfs_source *s, uint32_t g, uint32_t last, bool 
 	return i - 1;
 }
 
+static uint64_t run_len(const struct wfs_source *s, uint32_t g, uint32_t last)
+{
+	struct wfs_group a = wfs_table_group(s->table, g), z = wfs_table_group(s->table, last);
+
+	return z.off + z.len - a.off;
+}
+
 static void wait_a_little(struct wfs_source *s)
 {
 	struct timespec until;
@@ -257,9 +264,9 @@ static int fetch_locked(struct wfs_source *s, uint32_t g, uint32_t last, bool de
 	r = open_stash(s, true, err);
 	if (r < 0)
 		return r;
-	end = claim_run(s, g, last, !demand);
+	end = claim_run(s, g, last, !demand && !s->r->tight);
 	pthread_mutex_unlock(&s->lock);
-	r = wfs_cache_charge(&s->r->cache, 1, err);
+	r = wfs_cache_charge(&s->r->cache, run_len(s, g, end), &s->r->stash_reserved, demand, err);
 	if (r == 0)
 		r = fetch_run(s, g, end, demand, err);
 	pthread_mutex_lock(&s->lock);
@@ -314,6 +321,16 @@ int wfs_source_read(struct wfs_source *s, uint32_t g, void *buf, bool net, bool 
 			return r;
 	}
 	return wfs_fail(err, -EIO, "%s/stash does not keep what is written to it: check the disk", s->r->cache.path);
+}
+
+void wfs_source_discard(struct wfs_source *s)
+{
+	pthread_mutex_lock(&s->lock);
+	if (s->fd >= 0 && ftruncate(s->fd, 0) == 0)
+		for (uint32_t g = 0; g < wfs_table_n_groups(s->table); g++)
+			if (s->state[g] != G_FETCHING)
+				s->state[g] = G_ABSENT;
+	pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- life ---- */

@@ -42,9 +42,10 @@ static int put_model(struct wfs_buf *out, struct wfs_model *m, bool first)
 		r = put_string(out, "label", m->v.label);
 	if (r == 0)
 		r = wfs_buf_printf(out, ",\"time\":%" PRIu64 ",\"id\":\"%s\",\"files\":%zu,\"size\":%" PRIu64
-				   ",\"blocks\":%" PRIu64 ",\"blocks_built\":%" PRIu64 ",\"complete\":%s}", m->v.time_ns,
-				   wfs_hex(&m->id).s, m->v.n_files, size, blocks, built,
-				   m->complete ? "true" : "false");
+				   ",\"blocks\":%" PRIu64 ",\"blocks_built\":%" PRIu64 ",\"complete\":%s,\"pinned\":%s"
+				   ",\"in_use\":%s}", m->v.time_ns, wfs_hex(&m->id).s, m->v.n_files, size, blocks, built,
+				   m->complete ? "true" : "false", m->pinned ? "true" : "false",
+				   wfs_model_in_use(m, 1) ? "true" : "false");
 	return r;
 }
 
@@ -80,16 +81,43 @@ static int put_counters(struct wfs_replica *r, struct wfs_buf *out)
 			      r->n_groups_checked, r->n_bad_groups, r->n_blocks_built, r->n_blocks_read, r->n_rot);
 }
 
+static int put_pinned(struct wfs_replica *r, struct wfs_buf *out)
+{
+	bool first = true;
+	int ret = 0;
+
+	pthread_mutex_lock(&r->lock);
+	for (struct wfs_model *m = r->models; ret == 0 && m; m = m->next) {
+		if (!m->shown || !m->pinned)
+			continue;
+		ret = wfs_buf_printf(out, "%s%" PRIu64, first ? "" : ",", m->v.sequence);
+		first = false;
+	}
+	pthread_mutex_unlock(&r->lock);
+	return ret;
+}
+
 static int put_cache(struct wfs_replica *r, struct wfs_buf *out)
 {
+	uint64_t needed;
 	int ret = wfs_buf_printf(out, ",\"cache\":{");
 
+	pthread_mutex_lock(&r->lock);
+	needed = r->needed;
+	pthread_mutex_unlock(&r->lock);
 	if (ret == 0)
 		ret = put_string(out, "path", r->cache.path);
-	return ret < 0 ? ret : wfs_buf_printf(out, ",\"used\":%" PRIu64 ",\"free\":%" PRIu64 ",\"cache_size\":%" PRIu64
-					      ",\"min_free\":%" PRIu64 ",\"keep_versions\":%u}", wfs_cache_used(&r->cache),
-					      wfs_cache_free(&r->cache), r->cache.size_max, r->cache.min_free,
-					      r->o.keep_versions);
+	if (ret == 0)
+		ret = wfs_buf_printf(out, ",\"used\":%" PRIu64 ",\"free\":%" PRIu64 ",\"reserved\":%" PRIu64 ",\"held\":%" PRIu64
+				     ",\"needed\":%" PRIu64, wfs_cache_used(&r->cache), wfs_cache_free(&r->cache),
+				     wfs_cache_reserved(&r->cache), r->held, needed);
+	if (ret == 0)
+		ret = wfs_buf_printf(out, ",\"cache_size\":%" PRIu64 ",\"min_free\":%" PRIu64
+				     ",\"keep_versions\":%u,\"leases\":%s,\"pinned\":[", r->cache.size_max,
+				     r->cache.min_free, r->o.keep_versions, r->cache.leases ? "true" : "false");
+	if (ret == 0)
+		ret = put_pinned(r, out);
+	return ret < 0 ? ret : wfs_buf_printf(out, "]}");
 }
 
 int wfs_replica_status(struct wfs_replica *r, struct wfs_buf *out)

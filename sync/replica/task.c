@@ -9,6 +9,10 @@
  * Each thread has a file of its own while there are enough: the kernel lets one writer into a file at a
  * time.  What a window wrote begins its way to the disk at once.  Left to itself it would pile up until
  * the kernel makes every writer wait, and the sync at the end would wait for all of it.
+ *
+ * What is fetched and not yet built takes space beside the images.  Where that is not to be had, the
+ * threads take turns with ever smaller windows, and throw away before each what lies about: a cache
+ * hardly larger than a version holds its first download.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +23,7 @@
 #include "weightfs/base.h"
 
 #define WINDOW		32u	/* blocks */
+#define TIGHT_WINDOW	8u
 #define THREADS_MIN	4u
 #define THREADS_MAX	16u
 
@@ -32,7 +37,8 @@ struct task {
 		uint32_t block;		/* of the next window */
 		unsigned threads;	/* at work on the file */
 	} *files;
-	unsigned running;
+	unsigned running, wide;		/* threads; of these, at a whole window */
+	pthread_mutex_t turn;		/* outside of lock */
 	uint64_t done, total;		/* bytes */
 	int result;
 	struct wfs_err err;
@@ -134,6 +140,56 @@ static int do_window(struct task *t, struct wfs_image *img, uint32_t b, uint32_t
 	return r;
 }
 
+static int do_wide(struct task *t, struct wfs_image *img, uint32_t b, uint32_t n, struct wfs_err *err)
+{
+	int r;
+
+	pthread_mutex_lock(&t->lock);
+	t->wide++;
+	pthread_mutex_unlock(&t->lock);
+	r = do_window(t, img, b, n, err);
+	pthread_mutex_lock(&t->lock);
+	t->wide--;
+	if (r == -ENOSPC && t->build)
+		t->r->tight = true;
+	pthread_cond_broadcast(&t->cond);
+	pthread_mutex_unlock(&t->lock);
+	return r;
+}
+
+static void wait_for_others(struct task *t)
+{
+	pthread_mutex_lock(&t->lock);
+	while (t->wide)
+		pthread_cond_wait(&t->cond, &t->lock);
+	pthread_mutex_unlock(&t->lock);
+}
+
+static int do_tight(struct task *t, struct wfs_image *img, uint32_t b, uint32_t n, struct wfs_err *err)
+{
+	uint32_t len = TIGHT_WINDOW, take;
+	int r = 0;
+
+	pthread_mutex_lock(&t->turn);
+	wait_for_others(t);
+	while (r == 0 && n) {
+		take = WFS_MIN(len, n);
+		for (size_t i = 0; i < t->m->v.n_files; i++)
+			if (t->m->images[i])
+				wfs_plan_discard(t->m->images[i]);
+		r = do_window(t, img, b, take, err);
+		if (r == -ENOSPC && len > 1) {
+			len /= 2;
+			r = 0;
+			continue;
+		}
+		b += take;
+		n -= take;
+	}
+	pthread_mutex_unlock(&t->turn);
+	return r;
+}
+
 static void *task_main(void *arg)
 {
 	struct task *t = arg;
@@ -145,7 +201,9 @@ static void *task_main(void *arg)
 	while (take_window(t, &file, &b, &n)) {
 		struct wfs_err err = { "" };
 
-		r = do_window(t, t->m->images[file], b, n, &err);
+		r = t->r->tight ? -ENOSPC : do_wide(t, t->m->images[file], b, n, &err);
+		if (r == -ENOSPC && t->build)
+			r = do_tight(t, t->m->images[file], b, n, &err);
 		pthread_mutex_lock(&t->lock);
 		if (r < 0 && t->result == 0) {
 			t->result = r;
@@ -155,7 +213,7 @@ static void *task_main(void *arg)
 	}
 	pthread_mutex_lock(&t->lock);
 	t->running--;
-	pthread_cond_signal(&t->cond);
+	pthread_cond_broadcast(&t->cond);
 	pthread_mutex_unlock(&t->lock);
 	return NULL;
 }
@@ -224,9 +282,12 @@ int wfs_task_run(struct wfs_replica *r, struct wfs_model *m, bool build, const s
 	r->task_total = t.total;
 	pthread_mutex_unlock(&r->lock);
 	pthread_mutex_init(&t.lock, NULL);
+	pthread_mutex_init(&t.turn, NULL);
 	pthread_cond_init(&t.cond, NULL);
 	ret = run_threads(&t, p);
+	r->tight = false;
 	pthread_mutex_destroy(&t.lock);
+	pthread_mutex_destroy(&t.turn);
 	pthread_cond_destroy(&t.cond);
 	free(t.files);
 	pthread_mutex_lock(&r->lock);

@@ -138,7 +138,7 @@ int wfs_undo_new(struct wfs_undo **out, struct wfs_replica *r, struct wfs_err *e
 
 int wfs_undo_write(struct wfs_undo *u, const void *data, size_t len, struct wfs_err *err)
 {
-	int ret = wfs_cache_charge(&u->r->cache, len, err);
+	int ret = wfs_cache_charge(&u->r->cache, len, NULL, true, err);
 
 	return ret < 0 ? ret : wfs_write(u->fd, data, len, err);
 }
