@@ -63,11 +63,11 @@ _weightsync()
 		return
 	fi
 	case $prev in
-	--label|--include|--exclude|--version|--workers|--rate|--anchor-limit) return ;;
+	--label|--include|--exclude|--strides|--version|--workers|--rate|--anchor-limit) return ;;
 	--anchor) mapfile -t COMPREPLY < <(compgen -W "packed plain" -- "$cur"); return ;;
 	esac
 	case ${COMP_WORDS[1]} in
-	publish) words="--label --previous --cache --include --exclude --allow-empty --full --anchor --anchor-limit --workers --json --quiet --help" ;;
+	publish) words="--label --previous --cache --include --exclude --allow-empty --full --strides --anchor --anchor-limit --workers --json --quiet --help" ;;
 	log|show) words="--json --cacert --help" ;;
 	pull) words="--version --cacert --rate --quiet --help" ;;
 	verify) words="--version --json --cacert --quiet --help" ;;

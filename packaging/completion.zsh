@@ -38,7 +38,7 @@ _weightsync_commands() {
 	publish) _arguments '--label[word for people]:text' '--previous[equals the last version]:directory:_files -/' \
 		'--cache[where the last version is kept]:directory:_files -/' '*--include[publish too]:glob' \
 		'*--exclude[leave out]:glob' '--allow-empty[even when nothing changed]' \
-		'--full[store in full as well]' '--anchor[how to store in full]:how:(packed plain)' \
+		'--strides[also deltas from so far back]:list' '--full[store in full as well]' '--anchor[how to store in full]:how:(packed plain)' \
 		'--anchor-limit[what a new reader may fetch]:factor' '--workers[threads]:number' '--json[as JSON]' '--quiet[no progress]' '--help[options]' \
 		'1:model directory:_files -/' '2:store:_files -/' ;;
 	log) _arguments '--json[as JSON]' '--cacert[certificates]:file:_files' '--help[options]' '1:store:_files -/' ;;

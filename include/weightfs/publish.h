@@ -13,6 +13,7 @@
 #include "weightfs/err.h"
 #include "weightfs/replica.h"
 #include "weightfs/store.h"
+#include "weightfs/version.h"
 
 #define WFS_ANCHOR_LIMIT 1500u		/* of a packed bf16 model: what the plain files would be */
 
@@ -27,6 +28,9 @@ struct wfs_publish_opts {
 	bool plain;			/* what is stored in full is stored as it is: models/<sequence> */
 	unsigned anchor_limit;		/* thousandths of a full copy that a reader without anything may
 					 * fetch before there is an anchor; 0: WFS_ANCHOR_LIMIT */
+	uint64_t strides[WFS_STRIDES_MAX];	/* at multiples of these also deltas from so far back;
+					 * rising from 2, each divides the next */
+	unsigned n_strides;
 	unsigned workers;		/* 0: one a core */
 };
 
@@ -37,6 +41,7 @@ struct wfs_publish_result {
 	uint64_t travel;		/* what a reader one version behind fetches */
 	uint64_t store_growth;		/* bytes added to the store */
 	uint64_t n_files, changed_bytes;	/* changed_bytes: bytes in elements that differ */
+	uint64_t strides;		/* of the growth: deltas from further back than the parent */
 	bool anchor;
 };
 

@@ -28,10 +28,14 @@ const char publish_help[] =
 	"                   take half as much again, under models/VERSION in the store\n"
 	"  --anchor-limit X store in full what a new reader would fetch more than X times the bytes of\n"
 	"                   a full copy for (default: 1.5)\n"
+	"  --strides LIST   at multiples of these numbers of versions, store deltas from so far back too\n"
+	"                   (default: 8,64; none: no such deltas)\n"
 	"  --workers N      threads that compare and compress (default: one a core)\n"
 	"  --json           the result as one JSON object\n"
 	"  --quiet          no progress\n"
 	"  --help           this text\n";
+
+#define STRIDE_MAX 4096u
 
 struct args {
 	struct wfs_publish_opts o;
@@ -40,13 +44,13 @@ struct args {
 };
 
 enum { O_LABEL = 256, O_PREVIOUS, O_CACHE, O_INCLUDE, O_EXCLUDE, O_EMPTY, O_FULL, O_ANCHOR, O_LIMIT,
-       O_WORKERS, O_JSON, O_QUIET };
+       O_STRIDES, O_WORKERS, O_JSON, O_QUIET };
 
 static const struct option options[] = {
 	{ "label", 1, NULL, O_LABEL }, { "previous", 1, NULL, O_PREVIOUS }, { "cache", 1, NULL, O_CACHE },
 	{ "include", 1, NULL, O_INCLUDE }, { "exclude", 1, NULL, O_EXCLUDE }, { "allow-empty", 0, NULL, O_EMPTY },
 	{ "full", 0, NULL, O_FULL }, { "anchor", 1, NULL, O_ANCHOR }, { "anchor-limit", 1, NULL, O_LIMIT },
-	{ "workers", 1, NULL, O_WORKERS }, { "json", 0, NULL, O_JSON },
+	{ "strides", 1, NULL, O_STRIDES }, { "workers", 1, NULL, O_WORKERS }, { "json", 0, NULL, O_JSON },
 	{ "quiet", 0, NULL, O_QUIET }, { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 },
 };
 
@@ -73,6 +77,32 @@ static int parse_limit(struct args *a, const char *text)
 	return 0;
 }
 
+/* 8,64: each at least twice the one before, and a multiple of it. */
+static int parse_strides(struct args *a, const char *text)
+{
+	unsigned n = 0;
+	char *end;
+
+	a->o.n_strides = 0;
+	if (strcmp(text, "none") == 0)
+		return 0;
+	for (const char *c = text; ; c = end + 1) {
+		uint64_t last = n ? a->o.strides[n - 1] : 1, one;
+
+		errno = 0;
+		one = *c >= '1' && *c <= '9' ? strtoull(c, &end, 10) : 0;
+		if (!one || errno || n == WFS_STRIDES_MAX || one <= last || one % last || one > STRIDE_MAX ||
+		    (*end && *end != ','))
+			return cmd_usage("--strides takes none or up to %d numbers, each a multiple of the one before, "
+					 "like 8,64, not `%s'", WFS_STRIDES_MAX, text);
+		a->o.strides[n++] = one;
+		if (!*end)
+			break;
+	}
+	a->o.n_strides = n;
+	return 0;
+}
+
 static int parse(struct args *a, int argc, char **argv)
 {
 	uint64_t n;
@@ -95,6 +125,10 @@ static int parse(struct args *a, int argc, char **argv)
 			break;
 		case O_JSON: a->json = true; break;
 		case O_QUIET: a->quiet = true; break;
+		case O_STRIDES:
+			if (parse_strides(a, optarg))
+				return EXIT_USAGE;
+			break;
 		case O_WORKERS:
 			n = strtoull(optarg, NULL, 10);
 			if (n < 1 || n > 1024)
@@ -150,9 +184,9 @@ static void print(const struct args *a, const struct wfs_publish_result *r)
 
 	if (a->json) {
 		printf("{\"sequence\":%" PRIu64 ",\"unchanged\":%s,\"files\":%" PRIu64 ",\"size\":%" PRIu64
-		       ",\"travel\":%" PRIu64 ",\"store_growth\":%" PRIu64 ",\"changed_bytes\":%" PRIu64
+		       ",\"travel\":%" PRIu64 ",\"store_growth\":%" PRIu64 ",\"strides\":%" PRIu64 ",\"changed_bytes\":%" PRIu64
 		       ",\"anchor\":%s}\n", r->sequence, r->unchanged ? "true" : "false", r->n_files, r->size, r->travel,
-		       r->store_growth, r->changed_bytes, r->anchor ? "true" : "false");
+		       r->store_growth, r->strides, r->changed_bytes, r->anchor ? "true" : "false");
 		return;
 	}
 	if (r->unchanged) {
@@ -166,7 +200,7 @@ static void print(const struct args *a, const struct wfs_publish_result *r)
 
 int cmd_publish(int argc, char **argv)
 {
-	struct args a = { .json = false };
+	struct args a = { .o = { .strides = { 8, 64 }, .n_strides = 2 } };
 	struct wfs_publish_result res;
 	struct wfs_err err = { "" };
 	struct cmd_store s = { NULL, NULL, NULL };

@@ -34,6 +34,7 @@ struct pipe {
 	struct wfs_put *put;
 	struct wfs_sha256 *sha;
 	uint64_t pack_len;
+	bool in_pack;
 	bool differs;			/* some block is not the parent's */
 };
 
@@ -58,10 +59,14 @@ static uint32_t block_len(const struct wfs_encode *e, uint32_t b)
 /* A block in a hole is zeros without being read: a sparse terabyte costs next to nothing. */
 static int read_block(const struct wfs_encode *e, uint32_t b, uint8_t *buf, bool *hole, struct wfs_err *err)
 {
-	off_t off = (off_t)b << WFS_BLOCK_SHIFT, data = lseek(e->in->fd, off, SEEK_DATA);
+	off_t off = (off_t)b << WFS_BLOCK_SHIFT, data = e->from ? off : lseek(e->in->fd, off, SEEK_DATA);
 	uint32_t len = block_len(e, b);
 	int r;
 
+	if (e->from) {
+		*hole = false;
+		return wfs_model_peek(e->from, e->from_file, buf, len, (uint64_t)b << WFS_BLOCK_SHIFT, err);
+	}
 	*hole = (data < 0 && errno == ENXIO) || data >= off + (off_t)len;
 	if (*hole) {
 		memset(buf, 0, len);
@@ -107,7 +112,7 @@ static int read_base(const struct wfs_encode *e, uint32_t b, uint8_t *buf, bool 
 		if (piece->base == WFS_NO_BASE)
 			memset(buf, 0, len);
 		else
-			r = wfs_model_read_wait(e->parent->model, e->pieces->base_file[piece->base], buf, len, from, err);
+			r = wfs_model_peek(e->parent->model, e->pieces->base_file[piece->base], buf, len, from, err);
 		buf += len;
 		off += len;
 		piece = &e->pieces->v[++i];
@@ -179,7 +184,7 @@ static int work_block(struct worker *w, uint32_t b, struct wfs_err *err)
 	if (r == 0)
 		r = wfs_block_encode(&w->stored, &w->codec, based ? w->base : NULL, w->next, len, w->spans, w->n_spans,
 				     err);
-	if (r == 0)
+	if (r == 0 && !e->undo)
 		r = prove(w, len, based, err);
 coded:
 	if (r == 0 && e->draft)
@@ -190,17 +195,27 @@ coded:
 	return r;
 }
 
+static int begin_pack(struct pipe *p, struct wfs_err *err)
+{
+	int r = p->e->undo ? 0 : wfs_put_begin(&p->put, p->e->store, err);
+
+	p->in_pack = r == 0;
+	return r < 0 ? r : wfs_table_begin_pack(p->table, 0, err);
+}
+
 static int end_pack(struct pipe *p, struct wfs_err *err)
 {
 	char name[WFS_OBJECT_NAME];
 	struct wfs_digest id;
-	int r;
+	int r = 0;
 
-	if (!p->put)
+	if (!p->in_pack)
 		return 0;
+	p->in_pack = false;
 	wfs_sha256_final(p->sha, &id);
 	wfs_object_name(name, "packs", &id);
-	r = wfs_put_commit(p->put, name, err);
+	if (p->put)
+		r = wfs_put_commit(p->put, name, err);
 	p->put = NULL;
 	if (r == 0)
 		r = wfs_table_end_pack(p->table, &id, p->pack_len, err);
@@ -213,24 +228,25 @@ static int end_pack(struct pipe *p, struct wfs_err *err)
 static int append(struct worker *w, struct wfs_err *err)
 {
 	struct pipe *p = w->p;
+	struct wfs_encode *e = p->e;
 	int r = 0;
 
-	if (p->put && p->pack_len >= PACK_CUT && !p->e->plain)
+	if (e->limit && e->stored + p->pack_len + w->stored.len >= e->limit)
+		return wfs_fail(err, -EDQUOT, "takes more than %llu bytes", (unsigned long long)e->limit);
+	if (p->in_pack && p->pack_len >= PACK_CUT && !e->plain && !e->undo)
 		r = end_pack(p, err);
-	if (r == 0 && w->stored.len && !p->put) {
-		r = wfs_put_begin(&p->put, p->e->store, err);
-		if (r == 0)
-			r = wfs_table_begin_pack(p->table, 0, err);
-	}
+	if (r == 0 && w->stored.len && !p->in_pack)
+		r = begin_pack(p, err);
 	if (r == 0 && w->stored.len) {
-		r = wfs_put_write(p->put, w->stored.data, w->stored.len, err);
+		r = e->undo ? wfs_undo_write(e->undo, w->stored.data, w->stored.len, err)
+			    : wfs_put_write(p->put, w->stored.data, w->stored.len, err);
 		wfs_sha256_update(p->sha, w->stored.data, w->stored.len);
 		p->pack_len += w->stored.len;
 	}
 	if (r == 0)
 		r = wfs_table_add_block(p->table, w->hash, w->codec, w->stored.data, w->stored.len, err);
 	p->differs |= !w->same;
-	p->e->based |= wfs_codec_needs_base(w->codec);
+	e->based |= wfs_codec_needs_base(w->codec);
 	return r;
 }
 

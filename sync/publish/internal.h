@@ -7,6 +7,7 @@
  *   pieces    which bytes have their counterpart where in the parent                      pieces.c
  *   encode    one file: blocks, packs, table                                             encode.c
  *   anchor    when a version is stored in full too                                       anchor.c
+ *   strides   deltas from further back                                                   strides.c undo.c
  *   publish   the steps                                                                  publish.c
  */
 #ifndef WFS_PUBLISH_INTERNAL_H
@@ -14,9 +15,11 @@
 
 #include <sys/stat.h>
 
+#include "weightfs/draft.h"
 #include "weightfs/publish.h"
 #include "weightfs/safetensors.h"
 #include "weightfs/table.h"
+#include "weightfs/version.h"
 
 struct wfs_input {
 	char *path;				/* relative, checked */
@@ -73,6 +76,10 @@ struct wfs_encode {
 	const struct wfs_input *in;
 	const struct wfs_pieces *pieces;	/* without bases: in full */
 	bool plain;				/* without bases: the pack is the file */
+	uint64_t limit;				/* -EDQUOT when that many bytes would be stored; 0: none */
+	struct wfs_model *from;			/* read this version's file instead of the input's */
+	size_t from_file;
+	struct wfs_undo *undo;			/* takes the stored bytes instead of the store */
 	unsigned workers;
 	const struct wfs_progress *progress;
 	uint64_t done_before, total;		/* for progress */
@@ -87,8 +94,31 @@ struct wfs_encode {
 
 int wfs_encode_file(struct wfs_encode *e, struct wfs_err *err);
 
-struct wfs_file;
-struct wfs_version;
+/* models/<sequence>, when every file of v is a plain object. */
+int wfs_publish_list(struct wfs_store *store, const struct wfs_version *v, uint64_t sequence, struct wfs_err *err);
+
+/* Deltas from further back, and what the next ones will need. */
+struct wfs_strider {
+	struct wfs_store *store;
+	struct wfs_replica *replica;
+	const struct wfs_inputs *in;
+	struct wfs_version *v;			/* the version being made */
+	const uint64_t *backs;			/* rising, each divides the next */
+	unsigned n_backs;
+	unsigned workers;
+	const struct wfs_progress *progress;
+	uint64_t bytes;				/* added to the store */
+	struct wfs_version *past;		/* [i]: i versions back; [0]: v's shallow copy */
+	size_t n_past;
+};
+
+/* Before the version is written: its strides, where they pay.  Only a lack of what they need is no failure. */
+int wfs_strides_add(struct wfs_strider *s, struct wfs_err *err);
+/* After the commit: m is the new version, parent the one before, still in the cache. */
+int wfs_strides_prepare(struct wfs_strider *s, struct wfs_model *m, struct wfs_model *parent, struct wfs_err *err);
+void wfs_strides_free(struct wfs_strider *s);
+/* s->past[0 .. back] are there. */
+int wfs_strides_past(struct wfs_strider *s, size_t back, struct wfs_err *err);
 
 /* What the file costs a reader that holds nothing, and how many tables it decodes one after another, as long
  * as there is no anchor; `based`: the file's table needs its bases, files of the parent. */

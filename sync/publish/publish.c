@@ -31,6 +31,7 @@ struct publish {
 	struct wfs_replica *replica;
 	struct wfs_parent parent;
 	struct wfs_version v;
+	struct wfs_strider strider;
 	uint64_t done;			/* bytes of finished files */
 };
 
@@ -88,6 +89,8 @@ static int open_replica(struct publish *p, struct wfs_err *err)
 	o.base = p->base;
 	if (r == 0)
 		r = wfs_replica_open(&p->replica, p->store, &o, err);
+	if (r == 0 && p->o->n_strides)
+		r = wfs_undo_begin(p->replica, err);
 	return r < 0 ? r : wfs_replica_start(p->replica, false, err);
 }
 
@@ -392,26 +395,10 @@ static int commit(struct publish *p, const struct wfs_digest *id, struct wfs_err
 	return 0;
 }
 
-/* A version of which every file is an object by itself is listed under readable names. */
 static void list_model(struct publish *p, struct wfs_err *err)
 {
-	WFS_AUTO(wfs_free_ptr) struct wfs_store_name *names = calloc(p->v.n_files, sizeof(*names));
-	char dir[WFS_OBJECT_NAME];
-
-	if (!names || !p->o->plain)
-		return;
-	for (size_t i = 0; i < p->v.n_files; i++) {
-		const struct wfs_file *f = &p->v.files[i];
-
-		if (f->size && !f->whole && !f->has_plain)
-			return;
-		names[i].path = f->path;
-		if (f->size)
-			wfs_object_name(names[i].object, "packs", f->whole ? &f->sha256 : &f->plain);
-	}
-	snprintf(dir, sizeof(dir), "models/%" PRIu64, p->res->sequence);
-	if (wfs_store_list(p->store, dir, names, p->v.n_files, err) < 0)
-		log_warn("version %" PRIu64 " is published, but: %s", p->res->sequence, err ? err->msg : dir);
+	if (p->o->plain && wfs_publish_list(p->store, &p->v, p->res->sequence, err) < 0)
+		log_warn("version %" PRIu64 " is published, but: %s", p->res->sequence, err ? err->msg : "it is not listed");
 }
 
 static int leave_images(struct publish *p, struct wfs_err *err)
@@ -419,12 +406,28 @@ static int leave_images(struct publish *p, struct wfs_err *err)
 	struct wfs_model *m;
 	int r;
 
-	wfs_parent_free(&p->parent);
 	r = wfs_replica_load(p->replica, p->res->sequence, &m, err);
+	if (r == 0 && wfs_strides_prepare(&p->strider, m, p->parent.model, err) < 0)
+		log_warn("the next stride will be left out: %s", err ? err->msg : "");
+	wfs_parent_free(&p->parent);
 	if (r < 0)
 		return r;
 	r = wfs_replica_keep_only(p->replica, m, err);
 	wfs_model_put(m);
+	return r;
+}
+
+static int add_strides(struct publish *p, struct wfs_err *err)
+{
+	int r;
+
+	p->strider = (struct wfs_strider){
+		.store = p->store, .replica = p->replica, .in = &p->in, .v = &p->v, .backs = p->o->strides,
+		.n_backs = p->o->n_strides, .workers = p->o->workers, .progress = p->progress,
+	};
+	r = wfs_strides_add(&p->strider, err);
+	p->res->strides = p->strider.bytes;
+	p->res->store_growth += p->strider.bytes;
 	return r;
 }
 
@@ -458,6 +461,8 @@ static int steps(struct publish *p, struct wfs_err *err)
 	}
 	r = add_anchors(p, err);
 	if (r == 0)
+		r = add_strides(p, err);
+	if (r == 0)
 		r = wfs_scan_again(&p->in, p->dir, p->o, err);
 	if (r == 0)
 		r = put_version(p, &id, err);
@@ -488,6 +493,7 @@ int wfs_publish(struct wfs_store *store, const char *dir, const struct wfs_publi
 		o.workers = (unsigned)WFS_MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
 	r = steps(&p, err);
 	wfs_parent_free(&p.parent);
+	wfs_strides_free(&p.strider);
 	wfs_replica_close(p.replica);
 	wfs_version_free(&p.v);
 	wfs_inputs_free(&p.in);

@@ -398,12 +398,18 @@ static int peek(struct wfs_image *img, struct wfs_plan *plan, void *buf, size_t 
 int wfs_build_peek(struct wfs_image *img, void *buf, size_t len, uint64_t off, struct wfs_err *err)
 {
 	struct wfs_plan *plan;
-	int r = wfs_plan_get(&plan, img, true, false, err);
+	int r = 0;
 
-	if (r < 0)
-		return r;
-	r = peek(img, plan, buf, len, off, err);
-	wfs_plan_put(img, plan);
+	for (int i = 0; i < TRIES; i++) {
+		r = wfs_plan_get(&plan, img, true, false, err);
+		if (r < 0)
+			return r;
+		r = peek(img, plan, buf, len, off, err);
+		wfs_plan_put(img, plan);
+		if (r != -ESTALE && r != -ENOENT && r != -EAGAIN)
+			return r;
+		wfs_plan_drop(img, false);
+	}
 	return r == -EAGAIN ? wfs_fail(err, -EIO, "what it is built from does not stay") : r;
 }
 
