@@ -58,18 +58,19 @@ _weightsync()
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=''
 
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		words="publish log show pull verify --help --version"
+		words="publish log show pull plan verify --help --version"
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		return
 	fi
 	case $prev in
-	--label|--include|--exclude|--strides|--version|--workers|--rate|--anchor-limit) return ;;
+	--label|--include|--exclude|--strides|--have|--want|--version|--workers|--rate|--anchor-limit) return ;;
 	--anchor) mapfile -t COMPREPLY < <(compgen -W "packed plain" -- "$cur"); return ;;
 	esac
 	case ${COMP_WORDS[1]} in
 	publish) words="--label --previous --cache --include --exclude --allow-empty --full --strides --anchor --anchor-limit --workers --json --quiet --help" ;;
 	log|show) words="--json --cacert --help" ;;
 	pull) words="--version --cacert --rate --quiet --help" ;;
+	plan) words="--have --want --json --cacert --help" ;;
 	verify) words="--version --json --cacert --quiet --help" ;;
 	esac
 	case $cur in

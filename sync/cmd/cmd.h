@@ -28,8 +28,9 @@ int cmd_log(int argc, char **argv);
 int cmd_show(int argc, char **argv);
 int cmd_pull(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
 
-extern const char publish_help[], log_help[], show_help[], pull_help[], verify_help[];
+extern const char publish_help[], log_help[], show_help[], pull_help[], verify_help[], plan_help[];
 
 /* Becomes true at SIGINT and SIGTERM. */
 extern atomic_bool cmd_interrupted;

@@ -21,6 +21,7 @@ static const struct {
 	{ "log",     "list the versions of a store",                           cmd_log },
 	{ "show",    "say what a version, or a file of it, consists of",       cmd_show },
 	{ "pull",    "write a version as plain files, without a mount",        cmd_pull },
+	{ "plan",    "say which steps a reader takes, and their bytes",         cmd_plan },
 	{ "verify",  "check every digest of a store, from the commits down",   cmd_verify },
 };
 
