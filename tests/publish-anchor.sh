@@ -131,7 +131,7 @@ cold_of()			# STORE: each version's sequence, bytes for a new reader, bytes of a
 {
 	python3 - "$1" <<'PY'
 import json, os, sys
-store, cost, n = sys.argv[1], {}, 0
+store, cost, past, n = sys.argv[1], {}, {}, 0
 while os.path.exists(f"{store}/commits/{n + 1}"):
     n += 1
     commit = json.load(open(f"{store}/commits/{n}"))
@@ -145,8 +145,11 @@ while os.path.exists(f"{store}/commits/{n + 1}"):
             c, k = cost.get(f["path"], (0, -1))
             whole = f["full"]
             c, k = (whole, 0) if "anchor" in f else (c + f["travel"], k + 1)
+            for s in f.get("strides", []):
+                c = min(c, past[n - s["back"]][f["path"]] + s["travel"]) if k else c
             assert f.get("cold", whole) == c and f.get("chain", 0) == k, f
         cost[f["path"]] = c, k
+        past.setdefault(n, {})[f["path"]] = c
         cold, full, chain = cold + c, full + whole, max(chain, k)
     print(n, cold, full, chain)
 PY

@@ -3,7 +3,7 @@
  * anchor.c - when a version is stored in full too: by bytes
  *
  * Each file of a version says what a reader that holds nothing fetches for it, which is a sum over the
- * parent's: so no older table has to be read to know.  When all files together come to more than the
+ * parent's, or over that of a version a stride back: so no older table has to be read to know.  When all files together come to more than the
  * limit, a multiple of their newest full copies, every file that needs a base is stored in full as well.
  * Whole versions, because that is what a reader begins with, and what a model repository has.
  */
@@ -34,6 +34,18 @@ void wfs_anchor_account(struct wfs_file *f, bool based, const struct wfs_version
 
 		f->cold = add(f->cold, cold_of(base));
 		f->chain = WFS_MAX(f->chain, base->chain + 1);
+	}
+}
+
+void wfs_anchor_stride(struct wfs_version *v, uint64_t back, const struct wfs_version *past)
+{
+	for (size_t i = 0; i < v->n_files; i++) {
+		struct wfs_file *f = &v->files[i];
+		const struct wfs_stride *s = wfs_stride_find(f->strides, f->n_strides, back);
+		const struct wfs_file *base = s ? wfs_version_find(past, f->path) : NULL;
+
+		if (base && !base->whole && f->chain)
+			f->cold = WFS_MIN(f->cold, add(s->travel, cold_of(base)));
 	}
 }
 

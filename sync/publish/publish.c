@@ -426,6 +426,8 @@ static int add_strides(struct publish *p, struct wfs_err *err)
 		.n_backs = p->o->n_strides, .workers = p->o->workers, .progress = p->progress,
 	};
 	r = wfs_strides_add(&p->strider, err);
+	for (unsigned i = 0; r == 0 && i < p->v.n_strides; i++)
+		wfs_anchor_stride(&p->v, p->v.strides[i].back, &p->strider.past[p->v.strides[i].back]);
 	p->res->strides = p->strider.bytes;
 	p->res->store_growth += p->strider.bytes;
 	return r;
@@ -459,9 +461,9 @@ static int steps(struct publish *p, struct wfs_err *err)
 		list_model(p, err);	/* a publisher that was killed may not have come to it */
 		return 0;
 	}
-	r = add_anchors(p, err);
+	r = add_strides(p, err);
 	if (r == 0)
-		r = add_strides(p, err);
+		r = add_anchors(p, err);
 	if (r == 0)
 		r = wfs_scan_again(&p->in, p->dir, p->o, err);
 	if (r == 0)

@@ -225,7 +225,36 @@ def stride(steps, ours, aims):
         floors = sum(peers.floor_delta(a, b) for a, b in zip(t, t[1:]))
         rows.append(["floor, of one delta against 8", int(peers.floor_delta(t[0], t[8])), peers.floor_delta(t[0], t[8]) / floors])
     table("Step 4 to 12 at once", ["way", "bytes", "of the 8"], rows)
-    aims.append(("step 4 to step 12 at once against the 8 single deltas", r["travel"] / singles, 0.58))
+    s = r["travel"] / singles
+    aims.append(("step 4 to step 12 at once against the 8 single deltas", s, 0.58))
+    # From any version to the one 32 later: 1 time in 8 both are multiples of 8 and it takes 4 strides, else 8 single steps
+    # and 3 strides; a stride costs 8 s single steps.  PULSE measures s = 0.2 in long runs (8 steps of a 7B model).
+    table("32 versions behind with strides at multiples of 8, of 32 single deltas: (7 + 3.125 * 8 s) / 32",
+          ["stride against its 8 single deltas", "planned"], [["s = %.3f, as here" % s, (7 + 25 * s) / 32],
+                                                            ["s = 0.2, long runs", (7 + 25 * 0.2) / 32]])
+
+
+def behind(steps):
+    """A chain of 48: the real steps, then the changes of each again on top of what is there, which is made up."""
+    base, store, now = [peers.tensors(d) for d in steps], "behind", path("chain")
+    shutil.copytree(steps[0], now)
+    current = {k: v.copy() for k, v in base[0].items()}
+    for n in range(48):
+        if n:
+            a, b = base[(n - 1) % 12], base[(n - 1) % 12 + 1]
+            for name in current:
+                current[name] += b[name] - a[name]
+            peers.overwrite(now, current)
+        publish(store, now, "--anchor-limit", "100")
+    rows = []
+    for want in 40, 44, 47, 48:
+        p = json.loads(run("weightsync", "plan", "--json", "--have", str(want - 32), "--want", str(want), path(store)))
+        rows.append(["%d to %d" % (want - 32, want), p["bytes"], p["replay"], p["bytes"] / p["replay"], p["versions"]["objects"]])
+    drop(store)
+    shutil.rmtree(now)
+    table("32 versions behind, planned (version objects included) against replayed; 12 real steps, repeated", ["from", "planned", "replayed",
+          "planned/replayed", "version objects read"], rows)
+    FIGURES["behind"] = rows
 
 
 def judge(aims):
@@ -241,6 +270,7 @@ def main():
     p.add_argument("--step", type=int, default=9)
     p.add_argument("--json")
     p.add_argument("--no-tools", action="store_true")
+    p.add_argument("--behind", action="store_true")
     p.add_argument("checkpoints")
     a = p.parse_args()
     steps = [os.path.join(a.checkpoints, d) for d in sorted(os.listdir(a.checkpoints)) if d.startswith("step")]
@@ -255,6 +285,8 @@ def main():
     aims.append(("against slime xor", ratios.get("slime xor"), 0.33))
     aims.append(("against TRL v1", ratios.get("TRL v1"), 0.145))
     stride(steps, ours, aims)
+    if peers and a.behind and len(steps) > 12:
+        behind(steps)
     first_download(steps, aims)
     dense(steps, os.path.join(a.checkpoints, "dense"), aims)
     aims.append(("tables, version, commit: share of the last step", 1 - ours[-1]["stored"] / ours[-1]["travel"], 0.02))
