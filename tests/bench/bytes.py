@@ -257,6 +257,23 @@ def behind(steps):
     FIGURES["behind"] = rows
 
 
+def speed(steps, dense_dir):
+    """One thread, files in memory, GB/s of the model's bytes: the best of three rounds."""
+    tool = os.path.join(os.path.dirname(shutil.which("weightsync")), "tests", "tool-blocks")
+    if not os.path.exists(tool):
+        return print("\nno %s: speed is not measured" % tool)
+    rows = []
+    for what, new, old in (("in full", steps[0], None), ("one step", steps[-1], steps[-2]), ("dense", dense_dir, steps[0])):
+        if not os.path.isdir(new):
+            continue
+        shard = shards(new)[0]
+        words = [tool, shard] + ([os.path.join(old, os.path.basename(shard))] if old else [])
+        size, stored, encode, decode = run(*words).split()
+        rows.append([what, int(stored) / int(size), float(encode), float(decode)])
+    table("Blocks of one shard, one thread, GB/s of model bytes", ["change", "stored", "encode", "decode"], rows)
+    FIGURES["speed"] = rows
+
+
 def judge(aims):
     rows = []
     for what, got, aim in aims:
@@ -289,6 +306,7 @@ def main():
         behind(steps)
     first_download(steps, aims)
     dense(steps, os.path.join(a.checkpoints, "dense"), aims)
+    speed(steps, os.path.join(a.checkpoints, "dense"))
     aims.append(("tables, version, commit: share of the last step", 1 - ours[-1]["stored"] / ours[-1]["travel"], 0.02))
     judge(aims)
     if a.json:
