@@ -22,7 +22,7 @@ import sys
 BLOCK = 1 << 20
 SHARD = "model-00001-of-00002.safetensors"
 INDEX = "model.safetensors.index.json"
-ZERO, SAME, RAW, ZSTD, DELTA1 = 0, 1, 2, 3, 16
+ZERO, SAME, RAW, ZSTD, DELTA2 = 0, 1, 2, 3, 17
 NO_BASE = 0xFFFFFFFF
 NOWHERE = "e" * 64
 
@@ -558,31 +558,34 @@ codec_case("zstd-garbage", "zstd: ", ZSTD, garbage(5000))
 def delta(change):
     def data(t):
         d = bytearray(t.stored[0])
-        assert t.blocks[0][2] == DELTA1
+        assert t.blocks[0][2] == DELTA2
         return bytes(change(d) or d)
     return data
 
-def poke(at, value):
-    def change(d): struct.pack_into("<I", d, at, value)
+def poke(at, form, value):
+    def change(d): struct.pack_into(form, d, at, value)
     return change
 
-def no_change(d):
-    """One changed unit whose change is 0: n, gaps, forms of the two planes (a block of bf16), gap 0, plane."""
-    return struct.pack("<IIIII", 1, 1, 1 | 1 << 31, 1 | 1 << 31, 0) + b"\0\0"
+# A block of bf16 behind a header: a section of bytes, in which nothing changes, and the other one.
+SAME_BYTES = b"\0\0\0\0\0"
 
-codec_case("delta-n-huge", "delta1: 4294967295 changes", DELTA1, delta(poke(0, 0xFFFFFFFF)))
-codec_case("delta-n-0", "delta1: 0 changes", DELTA1, delta(poke(0, 0)))
-codec_case("delta-n-less", "delta1: ", DELTA1, delta(lambda d: poke(0, struct.unpack_from("<I", d)[0] - 1)(d)))
-codec_case("delta-gaps-huge", "delta1: gap stream of", DELTA1, delta(poke(4, 0x7FFFFFFF)))
-codec_case("delta-gaps-stored", "delta1: gap stream of 2147483647 bytes", DELTA1, delta(poke(8, 0x7FFFFFFF)))
-codec_case("delta-plane-huge", "delta1: plane of 2147483647 bytes", DELTA1, delta(poke(12, 0x7FFFFFFF)))
-codec_case("delta-left-over", "delta1: 1 bytes left over", DELTA1, delta(lambda d: bytes(d) + b"x"))
-codec_case("delta-short", "delta1: ", DELTA1, delta(lambda d: bytes(d[:-1])))
-codec_case("delta-header", "delta1: 7 bytes, shorter", DELTA1, b"1234567")
-codec_case("delta-unit-beyond", "delta1: (unit|the gap|gap stream)", DELTA1, lambda t: struct.pack("<IIIII", 2058, 4116 + 2058 - 2058, 4116 | 1 << 31, 0, 0) + b"\xff\xff" * 2058)
-codec_case("delta-no-change", "delta1: a change of 0", DELTA1, delta(no_change))
-codec_case("delta-garbage", "delta1: ", DELTA1, garbage(5000))
-codec_case("delta-flipped", "zstd|delta1|decoded to other bytes", DELTA1, delta(lambda d: flipped(bytes(d))))
+codec_case("delta-form", "delta2: a section of form 255", DELTA2, delta(poke(0, "B", 255)))
+codec_case("delta-section-huge", "delta2: a section of 2147483647 bytes", DELTA2, delta(poke(1, "<I", 0x7FFFFFFF)))
+codec_case("delta-section-longer", "delta2: 7 bytes where nothing changes", DELTA2, delta(poke(1, "<I", 7)))
+codec_case("delta-form-2", "delta2: a section of form 9", DELTA2, delta(poke(5, "B", 9)))
+codec_case("delta-rate", "delta2: a rate of 2\\^200", DELTA2, delta(poke(8, "B", 200)))
+codec_case("delta-left-over", "delta2: the coder", DELTA2, delta(lambda d: bytes(d) + b"words"))
+codec_case("delta-short", "delta2: the coder|decoded to other bytes", DELTA2, delta(lambda d: bytes(d[:-1])))
+codec_case("delta-header", "delta2: a section of 892613426 bytes", DELTA2, b"1234567")
+codec_case("delta-ends", "delta2: 5 bytes end before the section of kind 6", DELTA2, SAME_BYTES)
+codec_case("delta-raw-short", "delta2: 3 bytes for", DELTA2, SAME_BYTES + b"\1abc")
+codec_case("delta-zstd-4gib", "delta2: units: zstd: frame of 4294967296 bytes", DELTA2, SAME_BYTES + b"\2" + frame(1 << 32, rle(131072, 1)))
+codec_case("delta-all-heavy", "delta2: the coder does not end", DELTA2, SAME_BYTES + b"\3\0\0\x1a\x7f\7" + b"\xff" * 100)
+codec_case("delta-all-light", "delta2: the coder does not end", DELTA2, SAME_BYTES + b"\3\0\0\x10\x8f\0\2")
+codec_case("delta-dense-freqs", "delta2: 300 bytes, where the header says more", DELTA2, SAME_BYTES + b"\4\0\0\xff\xff" + b"\0" * 296)
+codec_case("delta-dense-words", "delta2: 300 bytes, where the header says more", DELTA2, SAME_BYTES + b"\4\0\0\0\0" + b"\xff" * 4 + b"\0" * 292)
+codec_case("delta-garbage", "delta2: ", DELTA2, garbage(5000))
+codec_case("delta-flipped", "zstd|delta2|decoded to other bytes", DELTA2, delta(lambda d: flipped(bytes(d))))
 
 
 # ---- bases that lie

@@ -42,7 +42,7 @@ static void small_table(struct wfs_buf *out)
 	for (size_t i = 0; i < ARRAY_SIZE(pieces); i++)
 		CHECK_INT(wfs_table_add_piece(w, &pieces[i], &err), 0, err.msg);
 	CHECK_INT(wfs_table_begin_pack(w, 10, &err), 0, err.msg);
-	CHECK_INT(wfs_table_add_block(w, 1, WFS_CODEC_DELTA1, stored_bytes, 5000, &err), 0, err.msg);
+	CHECK_INT(wfs_table_add_block(w, 1, WFS_CODEC_DELTA2, stored_bytes, 5000, &err), 0, err.msg);
 	CHECK_INT(wfs_table_add_block(w, 2, WFS_CODEC_SAME, NULL, 0, &err), 0, err.msg);
 	CHECK_INT(wfs_table_add_block(w, 3, WFS_CODEC_ZSTD, stored_bytes, 400, &err), 0, err.msg);
 	CHECK_INT(wfs_table_add_block(w, 4, WFS_CODEC_RAW, stored_bytes, 100, &err), 0, err.msg);
@@ -151,7 +151,7 @@ static const struct {
 	{ "unknown codec", BLOCK(0) + 12, 1, { 9 }, -EPROTONOSUPPORT },
 	{ "same with stored bytes", BLOCK(0) + 12, 1, { WFS_CODEC_SAME }, -EBADMSG },
 	{ "raw of another length", BLOCK(0) + 12, 1, { WFS_CODEC_RAW }, -EBADMSG },
-	{ "delta without bytes", BLOCK(1) + 12, 1, { WFS_CODEC_DELTA1 }, -EBADMSG },
+	{ "delta without bytes", BLOCK(1) + 12, 1, { WFS_CODEC_DELTA2 }, -EBADMSG },
 	{ "longer than its block", BLOCK(3) + 8, 4, { 101, 0, 0, 0 }, -EBADMSG },
 	{ "stored bytes of 2^32-1", BLOCK(0) + 8, 4, { 255, 255, 255, 255 }, -EBADMSG },
 	{ "two groups, one digest", BLOCK(0) + 10, 1, { 1 }, -EBADMSG },

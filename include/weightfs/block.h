@@ -23,7 +23,7 @@ enum wfs_codec {
 	WFS_CODEC_RAW = 2,		/* the bytes themselves */
 	WFS_CODEC_ZSTD = 3,		/* one zstd frame */
 	WFS_CODEC_PLANES = 4,		/* elements taken apart into bytes, exponents compressed */
-	WFS_CODEC_DELTA1 = 16,		/* gaps and code-point differences against the base */
+	WFS_CODEC_DELTA2 = 17,		/* code-point differences against the base */
 };
 
 bool wfs_codec_known(unsigned codec);

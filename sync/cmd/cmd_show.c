@@ -28,7 +28,7 @@ static const struct option options[] = {
 };
 
 static const unsigned codecs[] = {
-	WFS_CODEC_ZERO, WFS_CODEC_SAME, WFS_CODEC_RAW, WFS_CODEC_ZSTD, WFS_CODEC_PLANES, WFS_CODEC_DELTA1,
+	WFS_CODEC_ZERO, WFS_CODEC_SAME, WFS_CODEC_RAW, WFS_CODEC_ZSTD, WFS_CODEC_PLANES, WFS_CODEC_DELTA2,
 };
 
 struct summary {

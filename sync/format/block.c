@@ -13,16 +13,16 @@
 #include "format/format.h"
 #include "weightfs/codec.h"
 
-#define SURE 8
+#define SURE 3
 
 bool wfs_codec_known(unsigned codec)
 {
-	return codec <= WFS_CODEC_PLANES || codec == WFS_CODEC_DELTA1;
+	return codec <= WFS_CODEC_PLANES || codec == WFS_CODEC_DELTA2;
 }
 
 bool wfs_codec_needs_base(unsigned codec)
 {
-	return codec == WFS_CODEC_SAME || codec == WFS_CODEC_DELTA1;
+	return codec == WFS_CODEC_SAME || codec == WFS_CODEC_DELTA2;
 }
 
 const char *wfs_codec_name(unsigned codec)
@@ -33,7 +33,7 @@ const char *wfs_codec_name(unsigned codec)
 	case WFS_CODEC_RAW:	return "raw";
 	case WFS_CODEC_ZSTD:	return "zstd";
 	case WFS_CODEC_PLANES:	return "planes";
-	case WFS_CODEC_DELTA1:	return "delta1";
+	case WFS_CODEC_DELTA2:	return "delta2";
 	default:		return "?";
 	}
 }
@@ -52,7 +52,7 @@ int wfs_stored_check(unsigned codec, uint32_t stored_len, uint32_t block_len, st
 		break;
 	case WFS_CODEC_ZSTD:
 	case WFS_CODEC_PLANES:
-	case WFS_CODEC_DELTA1:
+	case WFS_CODEC_DELTA2:
 		ok = stored_len > 0 && stored_len <= block_len;
 		break;
 	default:
@@ -78,12 +78,12 @@ static int encode_changed(struct wfs_buf *out, unsigned *codec, const void *base
 	bool fits;
 	int r;
 
-	r = wfs_delta1_encode(out, &fits, base, next, len, spans, n_spans, len, err);
+	r = wfs_delta2_encode(out, &fits, base, next, len, spans, n_spans, len, err);
 	if (r < 0)
 		return r;
 	if (!fits)
 		return wfs_full_encode(out, codec, &fits, next, len, spans, n_spans, SIZE_MAX, err);
-	*codec = WFS_CODEC_DELTA1;
+	*codec = WFS_CODEC_DELTA2;
 	delta = out->len - start;
 	if (delta < len / SURE)
 		return 0;
@@ -154,9 +154,9 @@ int wfs_block_decode(void *block, size_t len, unsigned codec, const void *stored
 	case WFS_CODEC_PLANES:
 		r = wfs_spans_check(spans, n_spans, len, err);
 		return r < 0 ? r : wfs_planes_decode(block, len, stored, stored_len, spans, n_spans, err);
-	case WFS_CODEC_DELTA1:
+	case WFS_CODEC_DELTA2:
 		r = wfs_spans_check(spans, n_spans, len, err);
-		return r < 0 ? r : wfs_delta1_decode(block, stored, stored_len, spans, n_spans, err);
+		return r < 0 ? r : wfs_delta2_decode(block, stored, stored_len, spans, n_spans, err);
 	default:
 		return 0;		/* same: the base's bytes are there already */
 	}

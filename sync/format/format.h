@@ -40,11 +40,11 @@ int wfs_spans_check(const struct wfs_span *spans, size_t n, size_t len, struct w
 /* The last piece that begins at or before off. */
 size_t wfs_piece_at(const struct wfs_piece *pieces, size_t n, uint64_t off);
 
-/* Codec delta1 (delta1.c).  encode appends its object to out, unless it could not be smaller than
+/* Codec delta2 (delta2.c).  encode appends its object to out, unless it could not be smaller than
  * `limit` bytes: then out is as it was and *fits is false. */
-int wfs_delta1_encode(struct wfs_buf *out, bool *fits, const uint8_t *base, const uint8_t *next, size_t len,
+int wfs_delta2_encode(struct wfs_buf *out, bool *fits, const uint8_t *base, const uint8_t *next, size_t len,
 		      const struct wfs_span *spans, size_t n_spans, size_t limit, struct wfs_err *err);
-int wfs_delta1_decode(uint8_t *block, const uint8_t *stored, size_t stored_len,
+int wfs_delta2_decode(uint8_t *block, const uint8_t *stored, size_t stored_len,
 		      const struct wfs_span *spans, size_t n_spans, struct wfs_err *err);
 
 /* Codec planes (planes.c), likewise. */

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * delta2_dense.c - codec delta2: decode many changes
+ *
+ * Tokens come from LANES coders that take turns, so that a processor can work on many at once.
+ */
+#include <errno.h>
+
+#include "format/delta2_dense.h"
+
+/* One class's frequencies to slots; *at moves behind them. */
+static int read_class(uint32_t slots[FREQ_SUM], const uint8_t **at, const uint8_t *end, struct wfs_err *err)
+{
+	unsigned n, sum = 0;
+
+	if (end - *at < 2)
+		return wfs_fail(err, -EBADMSG, "delta2: the frequencies end before the last class");
+	n = wfs_get16(*at);
+	*at += 2;
+	if (n > TOKENS)
+		return wfs_fail(err, -EBADMSG, "delta2: frequencies of %u tokens", n);
+	for (unsigned t = 0; t < n; t++) {
+		unsigned f, len = *at < end && **at >= FREQ_LONG ? 2 : 1;
+
+		if ((size_t)(end - *at) < len)
+			return wfs_fail(err, -EBADMSG, "delta2: the frequencies end inside a class");
+		f = len == 2 ? ((*at)[0] - FREQ_LONG) << 8 | (*at)[1] : **at;
+		*at += len;
+		if (f > FREQ_SUM - sum)
+			return wfs_fail(err, -EBADMSG, "delta2: the frequencies of a class are more than %u", FREQ_SUM);
+		for (unsigned k = 0; k < f; k++)
+			slots[sum + k] = SLOT(f, k, t);
+		sum += f;
+	}
+	if (sum != (n ? FREQ_SUM : 0))
+		return wfs_fail(err, -EBADMSG, "delta2: the frequencies of a class are %u", sum);
+	return 0;
+}
+
+/* A class that was given none has slots of 0, which are a token 0 and harmless. */
+static int read_freqs(uint32_t *slots, const uint8_t *at, const uint8_t *end, unsigned n_classes, struct wfs_err *err)
+{
+	int r = 0;
+
+	for (unsigned c = 0; c < n_classes && r == 0; c++)
+		r = read_class(slots + (c << FREQ_BITS), &at, end, err);
+	if (r == 0 && at != end)
+		return wfs_fail(err, -EBADMSG, "delta2: %zd bytes of frequencies left over", end - at);
+	return r;
+}
+
+static const uint8_t *read_tokens(uint8_t *classes, uint32_t n, const uint32_t *slots, uint32_t state[LANES],
+				  const uint8_t *words, const uint8_t *end)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t x = state[i % LANES], slot = slots[(uint32_t)classes[i] << FREQ_BITS | (x & (FREQ_SUM - 1))];
+
+		x = ((slot & (FREQ_SUM - 1)) + 1) * (x >> FREQ_BITS) + (slot >> FREQ_BITS & (FREQ_SUM - 1));
+		if (x < STATE_MIN) {
+			if (end - words < 2)
+				return NULL;
+			x = x << 16 | wfs_get16(words);
+			words += 2;
+		}
+		state[i % LANES] = x;
+		classes[i] = (uint8_t)(slot >> 2 * FREQ_BITS);
+	}
+	return words;
+}
+
+/* Bits of changes, lowest first. */
+struct bits {
+	const uint8_t *data;
+	uint64_t at, len;		/* in bits; at > len: they came to an end */
+};
+
+/* 32 bits at most. */
+static inline uint64_t peek(const struct bits *b)
+{
+	size_t byte = b->at / 8, left = b->len / 8 - byte;
+	uint64_t v = 0;
+
+	if (left >= 8)
+		return wfs_get64(b->data + byte) >> b->at % 8;
+	for (size_t i = 0; i < left; i++)
+		v |= (uint64_t)b->data[byte + i] << 8 * i;
+	return v >> b->at % 8;
+}
+
+static inline uint64_t take_bits(struct bits *b, unsigned n)
+{
+	uint64_t v = 0;
+
+	for (unsigned done = 0; done < n;) {
+		unsigned take = WFS_MIN(n - done, 32u);
+
+		if (b->at + take > b->len) {
+			b->at = b->len + 1;
+			return 0;
+		}
+		v |= (peek(b) & ((1ull << take) - 1)) << done;
+		b->at += take;
+		done += take;
+	}
+	return v;
+}
+
+static inline __attribute__((always_inline))
+void apply(uint8_t *units, const uint8_t *tokens, uint32_t n, struct bits *b, unsigned width, unsigned n_bits)
+{
+	const uint64_t mask = ~0ull >> (64 - n_bits);
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t z = tokens[i];
+
+		if (z >= TOKEN_PLAIN)
+			z = wfs_d2_token_base(tokens[i]) + take_bits(b, wfs_d2_token_bits(tokens[i]));
+		wfs_d2_store(units, i, width, (wfs_d2_load(units, i, width) + wfs_d2_unfold(z)) & mask);
+	}
+}
+
+static int apply_all(uint8_t *units, const struct wfs_d2_units *u, const uint8_t *tokens, const uint8_t *in, size_t len,
+		     struct wfs_err *err)
+{
+	struct bits b = { .data = in, .len = (uint64_t)len * 8 };
+
+	switch (u->kind->width) {
+	case 1:	apply(units, tokens, u->n, &b, 1, u->kind->bits); break;
+	case 2:	apply(units, tokens, u->n, &b, 2, 16); break;
+	case 4:	apply(units, tokens, u->n, &b, 4, 32); break;
+	default: apply(units, tokens, u->n, &b, 8, 64); break;
+	}
+	if (b.at > b.len || b.len - b.at >= 8)
+		return wfs_fail(err, -EBADMSG, "delta2: %zu bytes are not the low bits of all changes", len);
+	return 0;
+}
+
+/* Where the pieces of a section lie. */
+struct dense {
+	struct wfs_d2_window window;
+	const uint8_t *freqs, *states, *words, *bits, *end;
+};
+
+static int read_header(struct dense *d, const uint8_t *in, size_t len, struct wfs_err *err)
+{
+	uint64_t freqs_len, words_len;
+
+	if (len < DENSE_HEADER_LEN)
+		return wfs_fail(err, -EBADMSG, "delta2: %zu bytes, shorter than a header", len);
+	d->window = wfs_d2_get_window(in);
+	freqs_len = wfs_get16(in + WFS_D2_WINDOW_LEN);
+	words_len = 2 * (uint64_t)wfs_get32(in + WFS_D2_WINDOW_LEN + 2);
+	if (DENSE_HEADER_LEN + freqs_len + 4 * LANES + words_len > len)
+		return wfs_fail(err, -EBADMSG, "delta2: %zu bytes, where the header says more", len);
+	d->freqs = in + DENSE_HEADER_LEN;
+	d->states = d->freqs + freqs_len;
+	d->words = d->states + 4 * LANES;
+	d->bits = d->words + words_len;
+	d->end = in + len;
+	return 0;
+}
+
+/* The coders end where they began, with no word left. */
+static int decode_tokens(uint8_t *tokens, const struct dense *d, const struct wfs_d2_units *u, const uint32_t *slots,
+			 struct wfs_err *err)
+{
+	uint32_t state[LANES];
+
+	for (unsigned i = 0; i < LANES; i++) {
+		state[i] = wfs_get32(d->states + 4 * i);
+		if (state[i] < STATE_MIN)
+			return wfs_fail(err, -EBADMSG, "delta2: a coder begins at %u", state[i]);
+	}
+	wfs_d2_classify(tokens, u, &d->window);
+	if (read_tokens(tokens, u->n, slots, state, d->words, d->bits) != d->bits)
+		return wfs_fail(err, -EBADMSG, "delta2: the coded words do not end with the units");
+	for (unsigned i = 0; i < LANES; i++)
+		if (state[i] != STATE_MIN)
+			return wfs_fail(err, -EBADMSG, "delta2: a coder does not end where it began");
+	return 0;
+}
+
+int wfs_d2_dense_decode(uint8_t *units, const struct wfs_d2_units *u, const uint8_t *in, size_t len,
+			struct wfs_err *err)
+{
+	WFS_AUTO(wfs_free_ptr) uint32_t *slots = NULL;
+	WFS_AUTO(wfs_free_ptr) uint8_t *tokens = NULL;
+	struct dense d;
+	int r;
+
+	r = read_header(&d, in, len, err);
+	if (r < 0)
+		return r;
+	slots = calloc(WFS_D2_CLASSES << FREQ_BITS, sizeof(*slots));
+	tokens = malloc(u->n);
+	if (!slots || !tokens)
+		return wfs_fail(err, -ENOMEM, "delta2: no memory for %u tokens", u->n);
+	r = read_freqs(slots, d.freqs, d.states, d.window.n, err);
+	if (r == 0)
+		r = decode_tokens(tokens, &d, u, slots, err);
+	if (r == 0)
+		r = apply_all(units, u, tokens, d.bits, (size_t)(d.end - d.bits), err);
+	return r;
+}

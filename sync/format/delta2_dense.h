@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * delta2_dense.h - codec delta2: changes as tokens, which encoder and decoder share
+ *
+ * A folded change below 16 is its own token; a longer one gives its length and the two bits below
+ * the leading one to the token, and the others are stored as they are.
+ */
+#ifndef FORMAT_DELTA2_DENSE_H
+#define FORMAT_DELTA2_DENSE_H
+
+#include "format/delta2.h"
+
+#define TOKENS		256
+#define TOKEN_PLAIN	16		/* tokens below are changes */
+#define FREQ_BITS	12
+#define FREQ_SUM	(1u << FREQ_BITS)
+#define LANES		32
+#define STATE_MIN	(1u << 16)
+
+#define DENSE_HEADER_LEN (WFS_D2_WINDOW_LEN + 2 + 4)
+/* Of all classes' frequencies: a count, then 2 bytes at most each. */
+#define FREQS_LEN_MAX	(WFS_D2_CLASSES * (2 + 2 * TOKENS))
+#define FREQ_LONG	224		/* 224 + high byte, low byte */
+
+static inline unsigned wfs_d2_token(uint64_t z)
+{
+	unsigned len;
+
+	if (z < TOKEN_PLAIN)
+		return (unsigned)z;
+	len = 63 - (unsigned)__builtin_clzll(z);
+	return TOKEN_PLAIN + (len - 4) * 4 + (z >> (len - 2) & 3);
+}
+
+/* Bits of a change that its token leaves open. */
+static inline unsigned wfs_d2_token_bits(unsigned token)
+{
+	return token < TOKEN_PLAIN ? 0 : 2 + (token - TOKEN_PLAIN) / 4;
+}
+
+static inline uint64_t wfs_d2_token_base(unsigned token)
+{
+	return (uint64_t)(4 + (token - TOKEN_PLAIN) % 4) << wfs_d2_token_bits(token);
+}
+
+/* One slot of a class's table: frequency - 1, offset in the token's slots, token. */
+#define SLOT(freq, off, token) (((freq) - 1) | (uint32_t)(off) << FREQ_BITS | (uint32_t)(token) << 2 * FREQ_BITS)
+
+#endif

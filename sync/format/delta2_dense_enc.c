@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * delta2_dense_enc.c - codec delta2: encode many changes
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "format/delta2_dense.h"
+
+/* How a token is coded: x / freq by a multiplication, exact for every state. */
+struct symbol {
+	uint64_t inverse;
+	uint32_t bias;
+	uint16_t freq, rest;		/* rest: FREQ_SUM - freq */
+};
+
+struct dense {
+	const struct wfs_d2_units *u;
+	struct wfs_d2_window window;
+	uint8_t *classes, *tokens;
+	uint32_t counts[WFS_D2_CLASSES][TOKENS];
+	struct symbol symbols[WFS_D2_CLASSES][TOKENS];
+};
+
+static inline __attribute__((always_inline))
+void tokens_of(struct dense *d, unsigned width, unsigned bits)
+{
+	const struct wfs_d2_units *u = d->u;
+
+	for (uint32_t i = 0; i < u->n; i++) {
+		uint64_t z = wfs_d2_fold(wfs_d2_load(u->old, i, width), wfs_d2_load(u->new, i, width), bits);
+		unsigned t = wfs_d2_token(z);
+
+		d->tokens[i] = (uint8_t)t;
+		d->counts[d->classes[i]][t]++;
+	}
+}
+
+/* To a sum of FREQ_SUM, at least 1 where there was any; what is over or missing falls to the largest. */
+static void normalise(uint32_t counts[TOKENS])
+{
+	uint32_t total = 0, sum = 0;
+
+	for (unsigned t = 0; t < TOKENS; t++)
+		total += counts[t];
+	if (total == 0)
+		return;
+	for (unsigned t = 0; t < TOKENS; t++) {
+		if (counts[t] > 0)
+			counts[t] = WFS_MAX((uint32_t)(((uint64_t)counts[t] * FREQ_SUM + total / 2) / total), 1u);
+		sum += counts[t];
+	}
+	while (sum != FREQ_SUM) {
+		unsigned most = 0;
+		uint32_t cut;
+
+		for (unsigned t = 1; t < TOKENS; t++)
+			if (counts[t] > counts[most])
+				most = t;
+		cut = sum > FREQ_SUM ? WFS_MIN(sum - FREQ_SUM, counts[most] / 8 + 1) : sum - FREQ_SUM;
+		counts[most] -= cut;		/* modulo 2^32: adds what is missing */
+		sum -= cut;
+	}
+}
+
+static size_t put_freqs(uint8_t *out, const struct dense *d)
+{
+	uint8_t *at = out;
+
+	for (unsigned c = 0; c < d->window.n; c++) {
+		unsigned n = TOKENS;
+
+		while (n > 0 && d->counts[c][n - 1] == 0)
+			n--;
+		wfs_put16(at, (uint16_t)n);
+		at += 2;
+		for (unsigned t = 0; t < n; t++) {
+			uint32_t f = d->counts[c][t];
+
+			if (f >= FREQ_LONG)
+				*at++ = (uint8_t)(FREQ_LONG + (f >> 8));
+			*at++ = (uint8_t)f;
+		}
+	}
+	return (size_t)(at - out);
+}
+
+static void make_symbols(struct dense *d)
+{
+	for (unsigned c = 0; c < d->window.n; c++)
+		for (uint32_t t = 0, start = 0; t < TOKENS; t++) {
+			uint32_t f = d->counts[c][t];
+
+			if (f == 1)
+				d->symbols[c][t] = (struct symbol){ ~0ull, start + FREQ_SUM - 1, 1, FREQ_SUM - 1 };
+			else if (f > 1)
+				d->symbols[c][t] = (struct symbol){ ~0ull / f + 1, start, (uint16_t)f, (uint16_t)(FREQ_SUM - f) };
+			start += f;
+		}
+}
+
+static uint8_t *put_tokens(const struct dense *d, uint32_t state[LANES], uint8_t *at)
+{
+	for (uint32_t i = d->u->n; i-- > 0;) {
+		const struct symbol *s = &d->symbols[d->classes[i]][d->tokens[i]];
+		uint32_t x = state[i % LANES], q;
+
+		if (x >> (32 - FREQ_BITS) >= s->freq) {
+			wfs_put16(at -= 2, (uint16_t)x);
+			x >>= 16;
+		}
+		q = (uint32_t)((unsigned __int128)x * s->inverse >> 64);
+		state[i % LANES] = x + s->bias + q * s->rest;
+	}
+	return at;
+}
+
+static inline __attribute__((always_inline))
+uint8_t *put_bits(const struct dense *d, uint8_t *at, unsigned width, unsigned bits)
+{
+	const struct wfs_d2_units *u = d->u;
+	uint64_t acc = 0;
+	unsigned have = 0;
+
+	for (uint32_t i = 0; i < u->n; i++) {
+		uint64_t z;
+		unsigned n;
+
+		if (d->tokens[i] < TOKEN_PLAIN)
+			continue;
+		z = wfs_d2_fold(wfs_d2_load(u->old, i, width), wfs_d2_load(u->new, i, width), bits);
+		n = wfs_d2_token_bits(d->tokens[i]);
+		while (n > 0) {
+			unsigned take = WFS_MIN(n, 32u);
+
+			acc |= (z & ((1ull << take) - 1)) << have;
+			have += take;
+			z >>= take;
+			n -= take;
+			while (have >= 8) {
+				*at++ = (uint8_t)acc;
+				acc >>= 8;
+				have -= 8;
+			}
+		}
+	}
+	if (have > 0)
+		*at++ = (uint8_t)acc;
+	return at;
+}
+
+static struct wfs_d2_window choose_window(const struct wfs_d2_units *u)
+{
+	uint32_t cells[WFS_D2_RAW_MAX];
+	unsigned hi = u->kind->mask, lo = 0;
+
+	wfs_d2_count(cells, u);
+	while (hi > 0 && cells[hi] < 64)
+		hi--;
+	while (lo < hi && cells[lo] < 64)
+		lo++;
+	if (hi - lo >= WFS_D2_CLASSES)
+		lo = hi - (WFS_D2_CLASSES - 1);
+	return (struct wfs_d2_window){ .first = (uint16_t)lo, .n = (uint8_t)(hi - lo + 1) };
+}
+
+/* Tokens, and how often each comes in each class.  Returns how many bits they leave open. */
+static uint64_t make_tokens(struct dense *d)
+{
+	uint64_t n_bits = 0;
+
+	wfs_d2_classify(d->classes, d->u, &d->window);
+	switch (d->u->kind->width) {
+	case 1:	tokens_of(d, 1, d->u->kind->bits); break;
+	case 2:	tokens_of(d, 2, 16); break;
+	case 4:	tokens_of(d, 4, 32); break;
+	default: tokens_of(d, 8, 64); break;
+	}
+	for (unsigned c = 0; c < d->window.n; c++) {
+		for (unsigned t = TOKEN_PLAIN; t < TOKENS; t++)
+			n_bits += (uint64_t)d->counts[c][t] * wfs_d2_token_bits(t);
+		normalise(d->counts[c]);
+	}
+	return n_bits;
+}
+
+/* Into out, which has room for everything. */
+static void put_all(struct wfs_buf *out, const struct dense *d, uint8_t *words_end)
+{
+	uint8_t *at = out->data + out->len, *freqs = at + DENSE_HEADER_LEN, *words;
+	uint32_t state[LANES];
+	size_t freqs_len, words_len;
+
+	for (unsigned i = 0; i < LANES; i++)
+		state[i] = STATE_MIN;
+	words = put_tokens(d, state, words_end);
+	words_len = (size_t)(words_end - words);
+	freqs_len = put_freqs(freqs, d);
+	wfs_d2_put_window(at, &d->window);
+	wfs_put16(at + WFS_D2_WINDOW_LEN, (uint16_t)freqs_len);
+	wfs_put32(at + WFS_D2_WINDOW_LEN + 2, (uint32_t)(words_len / 2));
+	at = freqs + freqs_len;
+	for (unsigned i = 0; i < LANES; i++, at += 4)
+		wfs_put32(at, state[i]);
+	memcpy(at, words, words_len);
+	at += words_len;
+	switch (d->u->kind->width) {
+	case 1:	at = put_bits(d, at, 1, d->u->kind->bits); break;
+	case 2:	at = put_bits(d, at, 2, 16); break;
+	case 4:	at = put_bits(d, at, 4, 32); break;
+	default: at = put_bits(d, at, 8, 64); break;
+	}
+	out->len = (size_t)(at - out->data);
+}
+
+int wfs_d2_dense_encode(struct wfs_buf *out, const struct wfs_d2_units *u, struct wfs_err *err)
+{
+	size_t n = u->n, words_max = 2 * n;
+	WFS_AUTO(wfs_free_ptr) struct dense *d = calloc(1, sizeof(*d));
+	WFS_AUTO(wfs_free_ptr) uint8_t *bytes = malloc(2 * n + words_max);
+	uint64_t n_bits;
+
+	if (!d || !bytes)
+		return wfs_fail(err, -ENOMEM, "delta2: no memory for %zu tokens", n);
+	d->u = u;
+	d->window = choose_window(u);
+	d->classes = bytes;
+	d->tokens = bytes + n;
+	n_bits = make_tokens(d);
+	make_symbols(d);
+	if (wfs_buf_reserve(out, out->len + DENSE_HEADER_LEN + FREQS_LEN_MAX + 4 * LANES + words_max +
+			    (size_t)(n_bits / 8) + 1) < 0)
+		return wfs_fail(err, -ENOMEM, "delta2: no memory for a block");
+	put_all(out, d, bytes + 2 * n + words_max);
+	return 0;
+}
