@@ -58,12 +58,12 @@ _weightsync()
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=''
 
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		words="publish log show pull plan verify --help --version"
+		words="publish log show pull plan verify gc --help --version"
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		return
 	fi
 	case $prev in
-	--label|--include|--exclude|--strides|--have|--want|--version|--workers|--rate|--anchor-limit) return ;;
+	--label|--include|--exclude|--strides|--have|--want|--keep|--grace|--version|--workers|--rate|--anchor-limit) return ;;
 	--anchor) mapfile -t COMPREPLY < <(compgen -W "packed plain" -- "$cur"); return ;;
 	esac
 	case ${COMP_WORDS[1]} in
@@ -71,6 +71,7 @@ _weightsync()
 	log|show) words="--json --cacert --help" ;;
 	pull) words="--version --cacert --rate --quiet --help" ;;
 	plan) words="--have --want --json --cacert --help" ;;
+	gc) words="--keep --grace --dry-run --json --help" ;;
 	verify) words="--version --json --cacert --quiet --help" ;;
 	esac
 	case $cur in

@@ -45,6 +45,7 @@ _weightsync_commands() {
 	show) _arguments '--json[as JSON]' '--cacert[certificates]:file:_files' '--help[options]' '1:store:_files -/' '2:version' '3:file' ;;
 	pull) _arguments '--version[number]:number' '--cacert[certificates]:file:_files' '--rate[bytes a second]:size' '--quiet[no progress]' '--help[options]' '1:store:_files -/' '2:directory:_files -/' ;;
 	plan) _arguments '--have[number]:number' '--want[number]:number' '--json[as JSON]' '--cacert[certificates]:file:_files' '--help[options]' '1:store:_files -/' ;;
+	gc) _arguments '--keep[versions kept]:number' '--grace[how long the rest stays]:time' '--dry-run[remove nothing]' '--json[as JSON]' '--help[options]' '1:store:_files -/' ;;
 	verify) _arguments '--version[number]:number' '--json[as JSON]' '--cacert[certificates]:file:_files' '--quiet[no progress]' '--help[options]' '1:store:_files -/' ;;
 	esac
 }
@@ -54,7 +55,7 @@ _weightfs_programs() {
 	local curcontext=$curcontext state line
 	case $service in
 	weightfs) commands=(mount unmount status wait events pin unpin verify) ;;
-	weightsync) commands=(publish log show pull plan verify) ;;
+	weightsync) commands=(publish log show pull plan verify gc) ;;
 	esac
 	_arguments -C '--help[commands]' '--version[version]' '1:command:($commands)' '*::argument:->rest'
 	[[ $state = rest ]] && _${service}_commands

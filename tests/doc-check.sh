@@ -56,7 +56,7 @@ help_of_all()			# PROGRAM COMMAND...
 
 test_weightsync_options_are_documented()
 {
-	help_of_all weightsync publish log show pull plan verify | options_of_text >"$TMPDIR/help"
+	help_of_all weightsync publish log show pull plan verify gc | options_of_text >"$TMPDIR/help"
 	options_of_page man/weightsync.1 >"$TMPDIR/page"
 	compare weightsync "$TMPDIR/help" "$TMPDIR/page"
 }
@@ -89,7 +89,7 @@ test_completion_knows_every_option()
 {
 	local o
 
-	{ help_of_all weightsync publish log show pull plan verify | options_of_text
+	{ help_of_all weightsync publish log show pull plan verify gc | options_of_text
 	help_of_all weightfs mount unmount status wait events pin unpin verify | options_of_text
 	mount_options_of_help; } >"$TMPDIR/all"
 	grep -q -x cache "$TMPDIR/all" || fail "no options found"

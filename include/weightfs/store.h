@@ -104,6 +104,13 @@ struct wfs_store_name {
 int wfs_store_list(struct wfs_store *st, const char *dir, const struct wfs_store_name *names, size_t n,
 		   struct wfs_err *err);
 
+/* Removing, for who holds the lock.  each: all objects of a kind ("packs"), or the names in "commits" and
+ * "models"; a name is given as get takes it.  A negative return of fn ends it and is returned. */
+typedef int wfs_each_fn(void *arg, const char *name, uint64_t size, uint64_t mtime_ns);
+int wfs_store_each(struct wfs_store *st, const char *kind, wfs_each_fn *fn, void *arg, struct wfs_err *err);
+/* One name, for models with all below it; fine when it is not there. */
+int wfs_store_remove(struct wfs_store *st, const char *name, struct wfs_err *err);
+
 /* One publisher at a time: the lock is held until close.  -EBUSY says who holds it. */
 int wfs_store_lock(struct wfs_store *st, struct wfs_err *err);
 

@@ -29,8 +29,9 @@ int cmd_show(int argc, char **argv);
 int cmd_pull(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
+int cmd_gc(int argc, char **argv);
 
-extern const char publish_help[], log_help[], show_help[], pull_help[], verify_help[], plan_help[];
+extern const char publish_help[], log_help[], show_help[], pull_help[], verify_help[], plan_help[], gc_help[];
 
 /* Becomes true at SIGINT and SIGTERM. */
 extern atomic_bool cmd_interrupted;

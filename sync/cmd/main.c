@@ -23,6 +23,7 @@ static const struct {
 	{ "pull",    "write a version as plain files, without a mount",        cmd_pull },
 	{ "plan",    "say which steps a reader takes, and their bytes",         cmd_plan },
 	{ "verify",  "check every digest of a store, from the commits down",   cmd_verify },
+	{ "gc",      "drop what the newest versions do not need",               cmd_gc },
 };
 
 static void help(FILE *to)

@@ -134,6 +134,11 @@ static int drop_others(struct wfs_strider *s, struct wfs_err *err)
 		if (r == 0)
 			r = keep_files(&k, &s->past[newest - at], err);
 	}
+	if (r == -ENOENT) {		/* collected: what lies before it is no use */
+		if (err)
+			err->msg[0] = '\0';
+		r = 0;
+	}
 	if (r == 0)
 		wfs_undo_keep(s->replica, k.v, k.n);
 	free(k.v);

@@ -266,6 +266,7 @@ static int build_local(struct wfs_image *img, struct wfs_plan *plan, uint32_t b,
 
 struct fetch {
 	struct wfs_plan *plan;
+	uint8_t **seen;			/* per node a bit a block: several pieces lead to the same one */
 	bool demand;
 	uint64_t n_left;		/* blocks that may still be looked at */
 	unsigned depth;
@@ -325,6 +326,8 @@ static int fetch_blocks(struct fetch *f, uint32_t node, uint32_t b, uint32_t end
 	}
 	if (first != UINT32_MAX)
 		r = wfs_source_fetch(n->source, first, last, f->demand, f->err);
+	if (r == -ENOENT)
+		wfs_history_gone(n->source->r, &n->source->id);
 	if (r == 0 && bases && f->depth > WFS_CHAIN_MAX)
 		return wfs_fail(f->err, -EBADMSG, "more than %u deltas one on another", WFS_CHAIN_MAX);
 	f->depth++;
@@ -332,6 +335,27 @@ static int fetch_blocks(struct fetch *f, uint32_t node, uint32_t b, uint32_t end
 		r = fetch_bases(f, node, off, WFS_MIN((uint64_t)end << WFS_BLOCK_SHIFT, wfs_table_size(t)));
 	f->depth--;
 	return r;
+}
+
+static int seen_new(struct fetch *f, struct wfs_err *err)
+{
+	f->seen = calloc(f->plan->n_nodes, sizeof(*f->seen));
+	return f->seen ? 0 : wfs_fail(err, -ENOMEM, "out of memory");
+}
+
+static void seen_free(struct fetch *f)
+{
+	for (size_t i = 0; f->seen && i < f->plan->n_nodes; i++)
+		free(f->seen[i]);
+	free(f->seen);
+}
+
+/* Is there nothing to do for that block: held, or seen to already? */
+static bool is_settled(const struct fetch *f, uint32_t node, uint32_t b)
+{
+	const struct wfs_node *n = &f->plan->nodes[node];
+
+	return (f->seen[node][b / 8] & 1u << b % 8) || (n->held && wfs_image_claims(n->held, b));
 }
 
 static int fetch_range(struct fetch *f, uint32_t node, uint64_t off, uint64_t len)
@@ -344,18 +368,23 @@ static int fetch_range(struct fetch *f, uint32_t node, uint64_t off, uint64_t le
 		return 0;
 	b = (uint32_t)(off >> WFS_BLOCK_SHIFT);
 	end = (uint32_t)((off + len - 1) >> WFS_BLOCK_SHIFT) + 1;
-	if (end - b > f->n_left)
-		return wfs_fail(f->err, -EBADMSG, "a block needs more than %u others", DECODES_MAX);
-	f->n_left -= end - b;
 	if (n->held && !n->source)
 		return mend_held(f, n->held, off, len);
+	if (!f->seen[node] && !(f->seen[node] = calloc(wfs_table_n_blocks(n->source->table) / 8 + 1, 1)))
+		return wfs_fail(f->err, -ENOMEM, "out of memory");
 	for (; r == 0 && b < end; b = stop) {
-		bool there = n->held && wfs_image_claims(n->held, b);
+		bool settled = is_settled(f, node, b);
 
-		for (stop = b + 1; stop < end && (n->held && wfs_image_claims(n->held, stop)) == there; stop++)
+		for (stop = b + 1; stop < end && is_settled(f, node, stop) == settled; stop++)
 			;
-		if (!there)
-			r = fetch_blocks(f, node, b, stop);
+		if (settled)
+			continue;
+		if (stop - b > f->n_left)
+			return wfs_fail(f->err, -EBADMSG, "a block needs more than %u others", DECODES_MAX);
+		f->n_left -= stop - b;
+		for (uint32_t i = b; i < stop; i++)
+			f->seen[node][i / 8] |= (uint8_t)(1u << i % 8);
+		r = fetch_blocks(f, node, b, stop);
 	}
 	return r;
 }
@@ -369,7 +398,10 @@ static int prefetch(struct wfs_image *img, uint32_t b, uint32_t n, bool demand, 
 	r = wfs_plan_get(&f.plan, img, true, demand, err);
 	if (r < 0)
 		return r;
-	r = fetch_range(&f, 0, off, WFS_MIN((uint64_t)n << WFS_BLOCK_SHIFT, img->size - off));
+	r = seen_new(&f, err);
+	if (r == 0)
+		r = fetch_range(&f, 0, off, WFS_MIN((uint64_t)n << WFS_BLOCK_SHIFT, img->size - off));
+	seen_free(&f);
 	wfs_plan_put(img, f.plan);
 	return r;
 }
@@ -384,8 +416,11 @@ static int peek(struct wfs_image *img, struct wfs_plan *plan, void *buf, size_t 
 {
 	struct fetch f = { .plan = plan, .n_left = (len / WFS_BLOCK_SIZE + 2) * DECODES_MAX, .err = err };
 	struct build c = { .r = img->r, .plan = plan, .err = err };
-	int r = fetch_range(&f, 0, off, len);
+	int r = seen_new(&f, err);
 
+	if (r == 0)
+		r = fetch_range(&f, 0, off, len);
+	seen_free(&f);
 	if (r < 0)
 		return r;
 	if (parts_new(&c) < 0)

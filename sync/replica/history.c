@@ -119,6 +119,7 @@ void wfs_history_forget(struct wfs_replica *r)
 	if (r->n_planning == 0) {
 		list = r->history;
 		r->history = NULL;
+		r->n_gone = 0;
 	}
 	pthread_mutex_unlock(&r->history_lock);
 	while ((p = list)) {
@@ -126,6 +127,24 @@ void wfs_history_forget(struct wfs_replica *r)
 		wfs_version_free(&((struct wfs_past *)p)->v);
 		free((void *)p);
 	}
+}
+
+void wfs_history_gone(struct wfs_replica *r, const struct wfs_digest *table)
+{
+	pthread_mutex_lock(&r->history_lock);
+	r->gone[r->n_gone++ % ARRAY_SIZE(r->gone)] = *table;
+	pthread_mutex_unlock(&r->history_lock);
+}
+
+bool wfs_history_is_gone(struct wfs_replica *r, const struct wfs_digest *table)
+{
+	bool gone = false;
+
+	pthread_mutex_lock(&r->history_lock);
+	for (unsigned i = 0; i < WFS_MIN(r->n_gone, (unsigned)ARRAY_SIZE(r->gone)); i++)
+		gone |= wfs_digest_equal(&r->gone[i], table);
+	pthread_mutex_unlock(&r->history_lock);
+	return gone;
 }
 
 /* ---- models ---- */

@@ -44,6 +44,8 @@ struct wfs_backend {
 	int (*put_begin)(struct wfs_put **out, struct wfs_store *st, struct wfs_err *err);
 	int (*list)(struct wfs_store *st, const char *dir, const struct wfs_store_name *names, size_t n, struct wfs_err *err);
 	int (*lock)(struct wfs_store *st, struct wfs_err *err);
+	int (*each)(struct wfs_store *st, const char *kind, wfs_each_fn *fn, void *arg, struct wfs_err *err);
+	int (*remove)(struct wfs_store *st, const char *name, struct wfs_err *err);
 	bool local;
 };
 

@@ -141,6 +141,8 @@ static const struct wfs_backend dir_backend = {
 	.put_begin = wfs_dir_put_begin,
 	.list = wfs_dir_list,
 	.lock = wfs_dir_lock,
+	.each = wfs_dir_each,
+	.remove = wfs_dir_remove,
 };
 
 int wfs_dir_open(struct wfs_store *st, const char *path, bool create, struct wfs_err *err)

@@ -271,6 +271,24 @@ int wfs_store_list(struct wfs_store *st, const char *dir, const struct wfs_store
 	return st->backend->list ? st->backend->list(st, dir, names, n, err) : read_only(err);
 }
 
+int wfs_store_each(struct wfs_store *st, const char *kind, wfs_each_fn *fn, void *arg, struct wfs_err *err)
+{
+	int r = wfs_store_check_name(kind, err);
+
+	if (r < 0)
+		return r;
+	return st->backend->each ? st->backend->each(st, kind, fn, arg, err) : read_only(err);
+}
+
+int wfs_store_remove(struct wfs_store *st, const char *name, struct wfs_err *err)
+{
+	int r = wfs_store_check_name(name, err);
+
+	if (r < 0)
+		return r;
+	return st->backend->remove ? st->backend->remove(st, name, err) : read_only(err);
+}
+
 int wfs_store_lock(struct wfs_store *st, struct wfs_err *err)
 {
 	return st->backend->lock ? st->backend->lock(st, err) : read_only(err);

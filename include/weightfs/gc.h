@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gc.h - drop what no kept version needs from a store
+ *
+ * Kept are the newest `keep` versions, and older ones while the version that put them out of that number
+ * is younger than `grace`; with them all that a reader needs to build them from nothing.  Removed are
+ * the other commits, and objects that nothing kept names and that are older than `grace` themselves.
+ *
+ * Holds the publisher's lock.  Readers may be at work: they see versions vanish from the old end, and
+ * plan anew when an object is gone.  Killed at any instant, the store is sound, and the next run goes on.
+ */
+#ifndef WEIGHTFS_GC_H
+#define WEIGHTFS_GC_H
+
+#include <stdatomic.h>
+
+#include "weightfs/err.h"
+#include "weightfs/store.h"
+
+struct wfs_gc_opts {
+	uint64_t keep;			/* at least 1 */
+	uint64_t grace_ns;
+	bool dry_run;			/* count only */
+	const atomic_bool *cancel;	/* may be NULL */
+};
+
+struct wfs_gc_result {
+	uint64_t newest, oldest;	/* kept */
+	uint64_t versions, objects, bytes;	/* removed; objects: all names, the commits too */
+	uint64_t kept_objects, kept_bytes;
+};
+
+/* -ENOENT: nothing is published.  -EBUSY: a publisher is at work.  -EOPNOTSUPP: not a directory.  -EBADMSG: a
+ * kept version is damaged; nothing was removed.  -ECANCELED. */
+int wfs_gc(struct wfs_store *store, const struct wfs_gc_opts *o, struct wfs_gc_result *out, struct wfs_err *err);
+
+#endif
