@@ -266,10 +266,10 @@ static int sweep_object(void *arg, const char *name, uint64_t size, uint64_t mti
 {
 	struct gc *g = arg;
 	const char *slash = strchr(name, '/');
-	char kind[16];
+	char kind[16] = "";
 	struct wfs_digest id;
 
-	snprintf(kind, sizeof(kind), "%.*s", (int)(slash - name), name);
+	memcpy(kind, name, WFS_MIN((size_t)(slash - name), sizeof(kind) - 1));
 	if (wfs_digest_parse(&id, slash + 1, strlen(slash + 1)) < 0)
 		return 0;		/* not ours */
 	if (wfs_marks_has(&g->marks, kind, &id) || g->now_ns - WFS_MIN(mtime_ns, g->now_ns) < g->o->grace_ns) {

@@ -22,19 +22,19 @@ int wfs_dir_each(struct wfs_store *st, const char *kind, wfs_each_fn *fn, void *
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
 	struct stat sb;
-	char name[96];
+	char name[300];
 
 	if (!dir) {
 		wfs_close_fd(&fd);
 		return errno == ENOENT ? 0 : wfs_fail_sys(err, "read %s", kind);
 	}
 	while (r == 0 && (e = readdir(dir))) {
-		/* Longer names are none of ours. */
-		if (e->d_name[0] == '.' || strlen(kind) + strlen(e->d_name) + 2 > sizeof(name))
+		if (e->d_name[0] == '.')
 			continue;
 		if (fstatat(fd, e->d_name, &sb, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
-		snprintf(name, sizeof(name), "%s/%s", kind, e->d_name);
+		if (snprintf(name, sizeof(name), "%s/%s", kind, e->d_name) >= (int)sizeof(name))
+			continue;	/* none of ours */
 		r = fn(arg, name, S_ISREG(sb.st_mode) ? (uint64_t)sb.st_size : 0,
 		       (uint64_t)sb.st_mtim.tv_sec * 1000000000ull + (uint64_t)sb.st_mtim.tv_nsec);
 	}
