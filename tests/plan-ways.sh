@@ -86,7 +86,9 @@ test_a_mount_wakes_up()
 	diff -r "$M/versions/$LAST" "$CK/$LAST"
 	weightfs unmount "$M"
 	want=$(plan "$S" --have 3 | jq .bytes)
-	near "bytes received" "$got" "$want" 6000
+	# In bodies the same but for the few small objects that say what is new; headers are counted too.
+	near "bytes sent" "$(awk '{ s += $10 } END { print s }' "$SERVER_WORK/access.log")" "$want" 3000
+	near "bytes received" "$got" "$want" $((3000 + 300 * $(wc -l <"$SERVER_WORK/access.log")))
 	grep -c 'GET /versions/' "$SERVER_WORK/access.log" >"$TMPDIR/n"
 	[ "$(cat "$TMPDIR/n")" -le 20 ] || fail "$(cat "$TMPDIR/n") version objects"
 	[ "$(grep -c 'GET /tables/' "$SERVER_WORK/access.log")" -le 32 ]
@@ -214,7 +216,7 @@ test_a_file_that_changed_once()
 		weightsync publish --quiet --json --strides 4 --cache "$d/p" "$d/$v" "$s" >/dev/null
 	done
 	weightsync show --json "$s" 8 | jq -e '.files[] | select(.path == "seldom.safetensors") | .strides[0].table == .table' >/dev/null
-	[ "$(plan "$s" --have 4 --want 8 | jq -c '[.files[1].steps[].back]')" = '[4,0]' ] || fail "$(plan "$s" --have 4 --want 8)"
+	[ "$(plan "$s" --have 4 --want 8 | jq -c '[.files[1].steps[].back]')" = '[1,0]' ] || fail "$(plan "$s" --have 4 --want 8)"
 	[ "$(plan "$s" --have 4 --want 8 | jq '.versions.objects')" -le 3 ]
 	rm -rf "$TMPDIR/out"
 	weightsync pull --quiet "$s" "$TMPDIR/out" --version 4
@@ -251,7 +253,6 @@ test_rotten_undo_lists_are_found_out()
 		fi
 		weightsync publish --quiet --json --strides 4 --cache "$d/r" "$d/$v" "$s" >>"$TMPDIR/rot.out" 2>>"$TMPDIR/rot.err"
 	done
-	grep -q 'no stride of 4 versions to version 8' "$TMPDIR/rot.err"
 	weightsync verify --quiet "$s" >/dev/null
 	rm -rf "$TMPDIR/out"
 	weightsync pull --quiet "$s" "$TMPDIR/out"
@@ -266,7 +267,7 @@ test_strides_none_and_wrong()
 		weightsync publish --quiet --strides none --cache "$TMPDIR/n" "$CK/$v" "$s" >/dev/null
 	done
 	[ ! -e "$TMPDIR/n/undo" ]
-	for w in 0 1 8,12 8, ,8 8,8 64,8 eight 8,16,32,64,128; do
+	for w in 0 1 8,12 '8,' ',8' 8,8 64,8 eight 8,16,32,64,128; do
 		! weightsync publish --quiet --strides "$w" --cache "$TMPDIR/n" "$CK/6" "$s" 2>"$TMPDIR/err" || fail "--strides $w"
 		grep -q 'strides takes' "$TMPDIR/err"
 	done

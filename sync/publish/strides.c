@@ -121,23 +121,19 @@ static const struct wfs_file *changed_once(const struct wfs_strider *s, const st
 
 /* ---- one file ---- */
 
-/* Would reading these files of an older version need the store?  Then the way back is lost. */
-static int check_here(struct wfs_model *old, const struct wfs_pieces *pieces, struct wfs_err *err)
+/* Would reading that file of an older version need the store?  Then the way back is lost. */
+static int check_here(struct wfs_model *old, size_t file, struct wfs_err *err)
 {
-	int r = 0;
+	struct wfs_path path;
+	int r = wfs_model_path(old, file, &path, err);
 
-	for (uint32_t b = 0; r == 0 && b < pieces->n_bases; b++) {
-		struct wfs_path path;
-
-		r = wfs_model_path(old, pieces->base_file[b], &path, err);
-		if (r < 0)
-			return r;
-		for (size_t i = 0; r == 0 && i < path.n_steps; i++)
-			if (path.steps[i].how == WFS_STEP_DELTA || path.steps[i].how == WFS_STEP_FULL)
-				r = wfs_fail(err, -ENOENT, "this cache has no way back to version %" PRIu64,
-					     wfs_model_version(old)->sequence);
-		free(path.steps);
-	}
+	if (r < 0)
+		return r;
+	for (size_t i = 0; r == 0 && i < path.n_steps; i++)
+		if (path.steps[i].how == WFS_STEP_DELTA || path.steps[i].how == WFS_STEP_FULL)
+			r = wfs_fail(err, -ENOENT, "the publisher's cache has no way back to version %" PRIu64,
+				     wfs_model_version(old)->sequence);
+	free(path.steps);
 	return r;
 }
 
@@ -165,8 +161,8 @@ static int put_table(struct wfs_strider *s, const struct wfs_encode *e, struct w
 	return 0;
 }
 
-static int encode(struct wfs_strider *s, struct wfs_parent *old, size_t i, uint64_t back, uint64_t limit,
-		  struct wfs_err *err)
+static int encode(struct wfs_strider *s, struct wfs_parent *old, const struct wfs_file *before, size_t i,
+		  uint64_t back, uint64_t limit, struct wfs_err *err)
 {
 	struct wfs_progress quiet = { .cancel = s->progress ? s->progress->cancel : NULL };
 	struct wfs_pieces pieces = { NULL };
@@ -174,11 +170,14 @@ static int encode(struct wfs_strider *s, struct wfs_parent *old, size_t i, uint6
 		.store = s->store, .parent = old, .in = &s->in->v[i], .pieces = &pieces, .workers = s->workers,
 		.progress = &quiet, .limit = limit,
 	};
-	int r;
+	int r = 0;
 
-	r = wfs_pieces_make(&pieces, e.in, old, err);
+	if (before)
+		r = check_here(old->model, (size_t)(before - old->v->files), err);
 	if (r == 0)
-		r = check_here(old->model, &pieces, err);
+		r = wfs_pieces_make(&pieces, e.in, old, err);
+	for (uint32_t b = 0; r == 0 && b < pieces.n_bases; b++)
+		r = check_here(old->model, pieces.base_file[b], err);
 	if (r == 0)
 		r = wfs_encode_file(&e, err);
 	if (r == 0)
@@ -206,7 +205,7 @@ static int stride_file(struct wfs_strider *s, struct wfs_parent *old, size_t i, 
 	limit = before ? cost_without(s, f->path, back) : UINT64_MAX;
 	if (f->full)
 		limit = WFS_MIN(limit, f->full);
-	return encode(s, old, i, back, limit, err);
+	return encode(s, old, before && !before->whole ? before : NULL, i, back, limit, err);
 }
 
 /* ---- one stride ---- */

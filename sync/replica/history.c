@@ -70,8 +70,8 @@ static const struct wfs_past *insert(struct wfs_replica *r, struct wfs_past *fre
 	return known;
 }
 
-int wfs_history_load(const struct wfs_past **out, struct wfs_replica *r, const struct wfs_digest *id, bool net,
-		     struct wfs_err *err)
+static int load(const struct wfs_past **out, struct wfs_replica *r, const struct wfs_digest *id, bool net,
+		struct wfs_err *err)
 {
 	WFS_AUTO(wfs_buf_free) struct wfs_buf raw = WFS_BUF_INIT;
 	struct wfs_past *fresh;
@@ -95,6 +95,20 @@ int wfs_history_load(const struct wfs_past **out, struct wfs_replica *r, const s
 	}
 	*out = insert(r, fresh);
 	return 0;
+}
+
+int wfs_history_load(const struct wfs_past **out, struct wfs_replica *r, const struct wfs_digest *id, bool net,
+		     struct wfs_err *err)
+{
+	int ret = load(out, r, id, false, err);
+
+	if (ret != -EAGAIN || !net)
+		return ret;
+	/* Several files are planned at once and want the same objects: each is fetched once. */
+	pthread_mutex_lock(&r->history_fetch);
+	ret = load(out, r, id, true, err);
+	pthread_mutex_unlock(&r->history_fetch);
+	return ret;
 }
 
 void wfs_history_begin(struct wfs_replica *r)

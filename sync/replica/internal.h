@@ -15,7 +15,7 @@
  *   task      all blocks of a version                   task.c
  *   room      disk space, counted and set aside         room.c evict.c sweep.c lease.c
  *
- * Locks, outer first: image->plan_lock, work.lock, replica->lock, image->lock, source->lock, history_lock,
+ * Locks, outer first: image->plan_lock, history_fetch, work.lock, replica->lock, image->lock, source->lock, history_lock,
  * cache->room; ahead.lock is taken with none of them.
  * replica->lock and work.lock are never held across I/O.
  */
@@ -240,6 +240,11 @@ int wfs_history_walk(struct wfs_walk *w, const struct wfs_past *from, struct wfs
 /* Bytes of a file's way to the version `back` before, by what its own version says: UINT64_MAX: there is none. */
 uint64_t wfs_past_travel(const struct wfs_file *f, const struct wfs_past *past, uint64_t back);
 
+/* ---- prefetch.c --------------------------------------------------------------------------- */
+
+/* Into the cache, in parallel; whoever needs one finds out whether that went well.  Waits for the network. */
+void wfs_prefetch_tables(struct wfs_replica *r, const struct wfs_digest *tables, size_t n);
+
 /* ---- basefiles.c -------------------------------------------------------------------------- */
 
 struct wfs_basefile {
@@ -428,6 +433,7 @@ struct wfs_replica {
 	pthread_mutex_t base_lock;
 	bool basefiles_scanned;
 	pthread_mutex_t history_lock;
+	pthread_mutex_t history_fetch;		/* around fetching one, outside of history_lock */
 	const struct wfs_past *history;
 	unsigned n_planning;
 	struct wfs_digest gone[16];		/* tables whose stored bytes the store has no more; the last few */

@@ -107,6 +107,15 @@ static int walk(struct wfs_ways *g, struct wfs_walk *w, const struct wfs_past *f
 	return wfs_history_walk(w, from, g->err);
 }
 
+static int refresh(struct wfs_ways *g)
+{
+	int r = wfs_ways_refresh(g);
+
+	if (r == 0)
+		wfs_ways_choose(g);
+	return r;
+}
+
 static int walk_all(struct wfs_ways *g, struct goals *goals, const struct wfs_past *from, const char *path,
 		    uint64_t limit)
 {
@@ -114,11 +123,7 @@ static int walk_all(struct wfs_ways *g, struct goals *goals, const struct wfs_pa
 
 	for (unsigned i = 0; r == 0 && i < goals->n; i++)
 		r = walk(g, &goals->v[i], from, path, limit);
-	if (r == 0)
-		r = wfs_ways_refresh(g);
-	if (r == 0)
-		wfs_ways_choose(g);
-	return r;
+	return r < 0 ? r : refresh(g);
 }
 
 /* Make known what lies between the image and what it might be built from: first what the cache has, as far
@@ -139,18 +144,57 @@ static int look_back(struct wfs_ways *g)
 	r = walk_all(g, &cached, from, f->path, 2 * limit);
 	if (r < 0 || g->v[0].cost <= limit)
 		return r;
+	add_basefiles(&others, g->r, g->v[0].size);
+	for (unsigned i = 0; r == 0 && i < others.n && g->v[0].cost > limit; i++) {
+		r = walk(g, &others.v[i], from, f->path, 2 * limit);
+		if (r == 0)
+			r = try_basefile(g, others.v[i].end, f->path);
+		if (r == 0)
+			r = refresh(g);
+	}
+	if (r < 0 || g->v[0].cost <= limit)
+		return r;
 	if (f->full_back && f->full_back < from->v.sequence)
 		full.to = from->v.sequence - f->full_back;
-	add_basefiles(&others, g->r, g->v[0].size);
 	r = walk(g, &full, from, f->path, UINT64_MAX);
-	if (r == 0)
-		r = walk_all(g, &others, from, f->path, wfs_add_bytes(limit, full.sum));
-	for (unsigned i = 0; r == 0 && i < others.n; i++)
-		r = try_basefile(g, others.v[i].end, f->path);
-	return r;
+	return r < 0 ? r : refresh(g);
 }
 
 /* ---- choosing ---- */
+
+/* Tables of what is chosen that are not here yet. */
+static size_t list_chosen(const struct wfs_ways *g, uint32_t place, uint8_t *seen, struct wfs_digest *out, size_t n)
+{
+	const struct wfs_place *p = &g->v[place];
+	const struct wfs_way *w = p->best >= 0 ? &p->ways[p->best] : NULL;
+
+	if (seen[place] || !w)
+		return n;
+	seen[place] = 1;
+	if (!w->source && !w->undo)
+		out[n++] = w->table;
+	for (uint32_t i = 0; i < w->n_bases; i++)
+		n = list_chosen(g, w->bases[i], seen, out, n);
+	return n;
+}
+
+/* The whole way at once, as far as it is known. */
+static int prefetch_chosen(struct wfs_ways *g)
+{
+	struct wfs_digest *tables = calloc(g->n + 1, sizeof(*tables));
+	uint8_t *seen = calloc(g->n, 1);
+	size_t n;
+
+	if (tables && seen && g->net) {
+		n = list_chosen(g, 0, seen, tables, 0);
+		if (g->v[0].best >= 0 && (unsigned)g->v[0].best != wfs_ways_primary(g, 0))
+			tables[n++] = g->v[0].id;	/* to compare with */
+		wfs_prefetch_tables(g->r, tables, n);
+	}
+	free(tables);
+	free(seen);
+	return tables && seen ? 0 : wfs_fail(g->err, -ENOMEM, "out of memory");
+}
 
 /* Fetch the tables of what is chosen; *more: the choice may be another now. */
 static int open_chosen(struct wfs_ways *g, uint32_t place, uint8_t *seen, size_t n_seen, bool *more)
@@ -227,8 +271,9 @@ static int settle(struct wfs_ways *g)
 			r = open_any(g, &more);
 			continue;
 		}
+		r = prefetch_chosen(g);
 		seen = calloc(g->n, 1);
-		if (!seen)
+		if (r < 0 || !seen)
 			return wfs_fail(g->err, -ENOMEM, "out of memory");
 		r = open_chosen(g, 0, seen, g->n, &more);
 		free(seen);

@@ -247,6 +247,7 @@ int wfs_replica_open(struct wfs_replica **out, struct wfs_store *store,
 	pthread_mutex_init(&r->base_lock, NULL);
 	wfs_ahead_init(&r->ahead);
 	pthread_mutex_init(&r->history_lock, NULL);
+	pthread_mutex_init(&r->history_fetch, NULL);
 	pthread_mutex_init(&r->cache.room, NULL);
 	ret = init(r, err);
 	if (ret < 0) {
@@ -343,6 +344,7 @@ void wfs_replica_close(struct wfs_replica *r)
 	pthread_mutex_destroy(&r->lock);
 	pthread_mutex_destroy(&r->base_lock);
 	pthread_mutex_destroy(&r->history_lock);
+	pthread_mutex_destroy(&r->history_fetch);
 	pthread_mutex_destroy(&r->cache.room);
 	free(r);
 }
