@@ -74,6 +74,7 @@ test_the_plan_is_shorter_than_replaying()
 # A mount that slept from version 3 to 53 receives what the plan says.
 test_a_mount_wakes_up()
 {
+	trap stop_servers EXIT
 	local got want
 
 	rm -rf "$TMPDIR/c"
@@ -98,6 +99,7 @@ test_a_mount_wakes_up()
 # The same for a directory: it is of the version that its times say.
 test_pull_finds_out_which_version_it_has()
 {
+	trap stop_servers EXIT
 	local want tables got
 
 	rm -rf "$TMPDIR/out"

@@ -190,9 +190,13 @@ int wfs_marks_shortcuts(struct wfs_marks *m, const struct wfs_version *v, struct
 	m->shortcuts = bigger;
 	for (size_t i = 0; i < v->n_files; i++) {
 		const struct wfs_file *f = &v->files[i];
+		unsigned k = f->n_strides;
 
-		if (f->n_strides && !f->has_anchor)	/* the widest */
-			m->shortcuts[m->n_shortcuts++] = (struct wfs_shortcut){ f->table, f->strides[f->n_strides - 1].id };
+		/* The widest that does not pass the newest full copy: what lies before that may be gone. */
+		while (k && f->strides[k - 1].back > f->full_back)
+			k--;
+		if (k && !f->has_anchor)
+			m->shortcuts[m->n_shortcuts++] = (struct wfs_shortcut){ f->table, f->strides[k - 1].id };
 	}
 	return 0;
 }

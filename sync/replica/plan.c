@@ -157,6 +157,12 @@ static int look_back(struct wfs_ways *g)
 	if (f->full_back && f->full_back < from->v.sequence)
 		full.to = from->v.sequence - f->full_back;
 	r = walk(g, &full, from, f->path, UINT64_MAX);
+	if (r == 0)
+		r = refresh(g);
+	if (r < 0 || g->v[0].cost != UINT64_MAX || full.to == 1)
+		return r;
+	full.to = 1;		/* it is not there, or on no way that is left: by the widest strides then */
+	r = walk(g, &full, from, f->path, UINT64_MAX);
 	return r < 0 ? r : refresh(g);
 }
 

@@ -1,0 +1,297 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# publish-gc.sh - what gc takes away, and what it never does
+#
+# WFS_GC_SECONDS=N: how long publisher, readers and gc run at once (default 45).
+# timeout: 900
+. "$(dirname "$0")/suite.sh"
+set -u
+. "$TESTS/servers.sh"
+cleanup() { stop_servers; }
+
+CK=$TMPDIR/ck S=$TMPDIR/store P=$TMPDIR/pc
+LAST=20
+mkdir -p "$CK"
+mkmodel() { python3 "$TESTS/mkmodel.py" "$@"; }
+gc() { weightsync gc --json "$@"; }
+
+mkmodel make "$CK/1" --mib 1 --shards 2 --tensors 4
+for i in $(seq 2 $LAST); do mkmodel step "$CK/$((i - 1))" "$CK/$i" --seed "$i" --percent 1; done
+for i in $(seq 1 $LAST); do
+	full=
+	[ "$i" != 10 ] || full=--full
+	weightsync publish --quiet --strides 4 $full --cache "$P" "$CK/$i" "$S" >/dev/null
+done
+
+fresh() { rm -rf "$TMPDIR/s"; cp -a "$S" "$TMPDIR/s"; }
+
+# Every version from FIRST on can be pulled from nothing, and no older one.
+good_from()			# STORE FIRST
+{
+	local v
+
+	weightsync verify --quiet "$1" >/dev/null
+	[ "$(weightsync log --json "$1" | head -n 1 | jq .sequence)" = "$2" ]
+	for v in $(seq "$2" $LAST); do
+		rm -rf "$TMPDIR/out"
+		weightsync pull --quiet "$1" "$TMPDIR/out" --version "$v" >/dev/null
+		diff -r "$TMPDIR/out" "$CK/$v" || fail "version $v"
+	done
+	[ "$2" = 1 ] || ! weightsync pull --quiet "$1" "$TMPDIR/none" --version $(($2 - 1)) 2>/dev/null || fail "version $(($2 - 1))"
+}
+
+names() { (cd "$1" && find commits versions tables layouts packs -type f | sort -u); }
+
+# Nothing that is needed goes; where the oldest version kept is stored in full, nothing else stays.
+check_reach()			# KEEP FIRST [full]
+{
+	fresh
+	gc "$TMPDIR/s" --keep "$1" --grace 0 >"$TMPDIR/gc.out"
+	python3 "$TESTS/reach.py" "$TMPDIR/s" "$2" >"$TMPDIR/needed"
+	[ "$(wc -l <"$TMPDIR/needed")" -gt 10 ] || fail "the test knows of $(wc -l <"$TMPDIR/needed") objects"
+	names "$TMPDIR/s" | comm -13 "$TMPDIR/needed" - >"$TMPDIR/more"
+	[ $# = 2 ] || [ ! -s "$TMPDIR/more" ] || fail "left, though not needed: $(cat "$TMPDIR/more")"
+	good_from "$TMPDIR/s" "$2"
+	jq -e ".oldest == $2 and .newest == $LAST and .removed.versions == $(($2 - 1))" "$TMPDIR/gc.out" >/dev/null ||
+		fail "$(cat "$TMPDIR/gc.out")"
+}
+
+test_keep_to_a_full_version() { check_reach 11 10 full; }
+test_keep_one() { check_reach 1 $LAST; }
+test_keep_some() { check_reach 5 16; check_reach 14 7; }
+
+test_keep_all()
+{
+	fresh
+	gc "$TMPDIR/s" --keep 100 --grace 0 | jq -e '.removed.objects == 0' >/dev/null
+	names "$TMPDIR/s" | diff - <(names "$S")
+}
+
+test_dry_run_removes_nothing()
+{
+	local want
+
+	fresh
+	want=$(gc "$TMPDIR/s" --keep 2 --grace 0 --dry-run | jq -c '[.removed,.kept]')
+	names "$TMPDIR/s" | diff - <(names "$S")
+	[ "$(gc "$TMPDIR/s" --keep 2 --grace 0 | jq -c '[.removed,.kept]')" = "$want" ]
+	gc "$TMPDIR/s" --keep 2 --grace 0 | jq -e '.removed.objects == 0' >/dev/null || fail "a second run finds more"
+}
+
+test_grace()
+{
+	local orphan
+
+	fresh
+	gc "$TMPDIR/s" --keep 1 | jq -e '.oldest == 1 and .removed.objects == 0' >/dev/null || fail "within 7 days"
+	gc "$TMPDIR/s" --keep 1 --grace 1h | jq -e '.removed.objects == 0' >/dev/null
+	# What nothing names goes when it is old, whatever the versions.
+	orphan=$TMPDIR/s/packs/$(printf '0%.0s' $(seq 64))
+	echo orphan >"$orphan"
+	echo foreign >"$TMPDIR/s/packs/notes.txt"
+	touch -d '2 hours ago' "$TMPDIR"/s/packs/*
+	gc "$TMPDIR/s" --keep 1 --grace 1h | jq -e '.removed.objects == 1' >/dev/null
+	[ ! -e "$orphan" ] && [ -e "$TMPDIR/s/packs/notes.txt" ]
+	good_from "$TMPDIR/s" 1
+}
+
+test_plain_names_go_with_their_version()
+{
+	local s=$TMPDIR/plain
+
+	for i in 1 2 3; do
+		weightsync publish --quiet --full --anchor plain --strides none --cache "$TMPDIR/pp" "$CK/$i" "$s" >/dev/null
+	done
+	gc "$s" --keep 1 --grace 0 >/dev/null
+	[ "$(ls "$s/models")" = 3 ]
+	diff -r "$s/models/3" "$CK/3"
+	weightsync verify --quiet "$s" >/dev/null
+}
+
+test_a_publisher_goes_on_after_gc()
+{
+	local s=$TMPDIR/on v
+
+	cp -a "$S" "$s"
+	cp -a "$P" "$TMPDIR/onp"
+	gc "$s" --keep 1 --grace 0 >/dev/null
+	for v in 1 2 3 4 5 6; do
+		weightsync publish --quiet --strides 4 --cache "$TMPDIR/onp" "$CK/$v" "$s" >/dev/null 2>>"$TMPDIR/on.err"
+	done
+	weightsync verify --quiet "$s" >/dev/null
+	rm -rf "$TMPDIR/out"
+	weightsync pull --quiet "$s" "$TMPDIR/out" >/dev/null
+	diff -r "$TMPDIR/out" "$CK/6"
+}
+
+test_wrong_usage_and_damage()
+{
+	local r t
+
+	fresh
+	for o in "" "--keep 0" "--keep x" "--keep 1 --grace soon" "--keep 1 --grace 7w"; do
+		r=0
+		# shellcheck disable=SC2086
+		gc "$TMPDIR/s" $o 2>/dev/null || r=$?
+		[ $r = 2 ] || fail "gc $o: exit $r"
+	done
+	! gc http://127.0.0.1:1/ --keep 1 2>"$TMPDIR/err" || fail "a server's store"
+	grep -q 'only a store in a directory' "$TMPDIR/err"
+	mkdir "$TMPDIR/empty"
+	r=0
+	gc "$TMPDIR/empty" --keep 1 2>/dev/null || r=$?
+	[ $r = 3 ]
+	# A kept version that is damaged: nothing is removed.
+	t=$(weightsync show --json "$S" 19 | jq -r '[.files[].table // empty][0]')
+	echo x >>"$TMPDIR/s/tables/$t"
+	names "$TMPDIR/s" >"$TMPDIR/before"
+	r=0
+	gc "$TMPDIR/s" --keep 2 --grace 0 2>"$TMPDIR/err" || r=$?
+	[ $r = 4 ] || fail "exit $r: $(cat "$TMPDIR/err")"
+	names "$TMPDIR/s" | diff - "$TMPDIR/before"
+}
+
+# Killed at its n-th unlink, for a spread of n: the store verifies, and the next run finishes.
+test_killed_anywhere()
+{
+	local n kills=0 r
+
+	for n in 1 2 3 7 15 16 17 18 20 25 40 60; do
+		fresh
+		r=0
+		ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0 strace -f -o "$TMPDIR/trace" -e trace=unlinkat \
+			-e "inject=unlinkat:signal=SIGKILL:when=$n" weightsync gc "$TMPDIR/s" --keep 3 --grace 0 >/dev/null 2>&1 || r=$?
+		[ $r = 0 ] || kills=$((kills + 1))
+		weightsync verify --quiet "$TMPDIR/s" >/dev/null || fail "after a kill at $n"
+		rm -rf "$TMPDIR/out"
+		weightsync pull --quiet "$TMPDIR/s" "$TMPDIR/out" >/dev/null
+		diff -r "$TMPDIR/out" "$CK/$LAST"
+		gc "$TMPDIR/s" --keep 3 --grace 0 >/dev/null
+		good_from "$TMPDIR/s" 18
+	done
+	[ $kills -ge 8 ] || fail "only $kills kills"
+}
+
+# A follower that holds what was collected, and one whose next version was collected: both go on with the newest.
+test_readers_of_what_was_collected()
+{
+	local m=$TMPDIR/mnt c=$TMPDIR/rc v
+
+	rm -rf "$TMPDIR/s"
+	mkdir -p "$m"
+	for v in 1 2 3; do
+		weightsync publish --quiet --strides 4 --cache "$TMPDIR/rp" "$CK/$v" "$TMPDIR/s" >/dev/null
+	done
+	weightfs mount "$TMPDIR/s" "$m" -o "cache=$c,poll=1h"
+	[ "$(weightfs wait "$m" --timeout 30)" = 3 ]
+	until_true 30 sh -c "weightfs status '$m' --json | jq -e '.versions[0].complete' >/dev/null"
+	weightfs unmount "$m"
+	for v in $(seq 4 15); do
+		weightsync publish --quiet --strides 4 --cache "$TMPDIR/rp" "$CK/$v" "$TMPDIR/s" >/dev/null
+	done
+	gc "$TMPDIR/s" --keep 2 --grace 0 >/dev/null
+	weightfs mount "$TMPDIR/s" "$m" -o "cache=$c,poll=1h"
+	[ "$(weightfs wait "$m" --newer-than 3 --timeout 30)" = 15 ]
+	until_true 30 sh -c "weightfs status '$m' --json | jq -e '.versions[] | select(.sequence == 15).complete' >/dev/null"
+	diff -r "$m/versions/15" "$CK/15"
+	diff -r "$m/versions/3" "$CK/3"
+	weightfs unmount "$m"
+}
+
+# ---- all at once ----
+
+say_bad() { echo "$*" >>"$TMPDIR/bad"; }
+
+publisher()			# until the file is there
+{
+	local i=1 dir r
+
+	cp -a "$CK/1" "$TMPDIR/live.1"
+	while [ ! -e "$TMPDIR/stop" ]; do
+		dir=$TMPDIR/live.$i
+		r=0
+		weightsync publish --quiet --strides 4,8 --cache "$TMPDIR/livep" "$dir" "$L" >/dev/null 2>"$TMPDIR/pub.err" || r=$?
+		if [ $r = 0 ]; then
+			echo "$i" >"$TMPDIR/published.tmp" && mv "$TMPDIR/published.tmp" "$TMPDIR/live.last"
+			mkmodel step "$dir" "$TMPDIR/live.$((i + 1))" --seed "$i" --percent 2
+			i=$((i + 1))
+		else
+			grep -q 'at work in this store' "$TMPDIR/pub.err" || say_bad "publish: $(cat "$TMPDIR/pub.err")"
+			sleep 0.05
+		fi
+	done
+}
+
+collector()
+{
+	while [ ! -e "$TMPDIR/stop" ]; do
+		weightsync gc "$L" --keep 3 --grace 2s >/dev/null 2>"$TMPDIR/gc.err" && echo >>"$TMPDIR/gc.runs" ||
+			grep -q 'at work in this store\|nothing is published' "$TMPDIR/gc.err" || say_bad "gc: $(cat "$TMPDIR/gc.err")"
+		sleep 0.3
+	done
+}
+
+reader()			# MOUNT
+{
+	local v
+
+	while [ ! -e "$TMPDIR/stop" ]; do
+		v=$(readlink "$1/latest") && v=${v#versions/} || { sleep 0.1; continue; }
+		# The version may leave the mount when two newer ones are shown; while it is there it is right.
+		exec 8<"$1/versions/$v/config.json" || continue
+		if ! diff -r "$1/versions/$v" "$TMPDIR/live.$v" >"$TMPDIR/diff.${1##*.}" 2>&1 && [ -e "$1/versions/$v" ]; then
+			say_bad "$1 version $v: $(head -n 3 "$TMPDIR/diff.${1##*.}")"
+		fi
+		exec 8<&-
+		echo "$v" >>"$TMPDIR/read.${1##*.}"
+		sleep 0.1
+	done
+}
+
+test_publisher_readers_and_gc_at_once()
+{
+	local k end last newest
+
+	trap 'touch "$TMPDIR/stop"; stop_servers' EXIT
+	L=$TMPDIR/live.store
+	mkdir -p "$L"
+	rm -f "$TMPDIR/stop" "$TMPDIR/bad"
+	publisher & pids=$!
+	until_true 30 test -e "$TMPDIR/live.last"
+	start_nginx "$L"
+	url=$SERVER_URL
+	start_pyhttp "$L"
+	for k in a b; do
+		mkdir -p "$TMPDIR/m.$k"
+		weightfs mount "$url" "$TMPDIR/m.$k" -o "cache=$TMPDIR/live.$k,poll=200ms,keep_versions=2"
+		url=$SERVER_URL
+		weightfs wait "$TMPDIR/m.$k" --timeout 60 >/dev/null
+		reader "$TMPDIR/m.$k" & pids="$pids $!"
+	done
+	collector & pids="$pids $!"
+	end=$((SECONDS + ${WFS_GC_SECONDS:-45}))
+	while [ $SECONDS -lt $end ] && [ ! -s "$TMPDIR/bad" ]; do sleep 0.5; done
+	touch "$TMPDIR/stop"
+	# shellcheck disable=SC2086
+	wait $pids
+	[ ! -s "$TMPDIR/bad" ] || fail "$(cat "$TMPDIR/bad")"
+	last=$(cat "$TMPDIR/live.last")
+	for k in a b; do
+		until_true 60 sh -c "weightfs status '$TMPDIR/m.$k' --json | jq -e '.versions[] | select(.sequence == $last).complete' >/dev/null"
+		diff -r "$TMPDIR/m.$k/versions/$last" "$TMPDIR/live.$last"
+		weightfs unmount --lazy "$TMPDIR/m.$k"
+		newest=$(sort -n "$TMPDIR/read.$k" | tail -n 1)
+		[ "$(sort -u "$TMPDIR/read.$k" | wc -l)" -ge 3 ] || fail "reader $k saw $(sort -u "$TMPDIR/read.$k" | wc -l) versions to $newest"
+	done
+	stop_servers
+	weightsync verify --quiet "$L" >/dev/null
+	[ "$(wc -l <"$TMPDIR/gc.runs")" -ge 5 ]
+	[ "$(weightsync log --json "$L" | head -n 1 | jq .sequence)" -gt 1 ] || fail "nothing was collected"
+	echo "$last versions, $(wc -l <"$TMPDIR/gc.runs") collections, $(cat "$TMPDIR"/read.[ab] | wc -l) readings"
+}
+
+for t in $(declare -F | sed -n 's/^declare -f \(test_\)/\1/p'); do
+	run "$t"
+done
+finish
