@@ -90,8 +90,8 @@ test_a_mount_wakes_up()
 	# In bodies the same but for the few small objects that say what is new; headers are counted too.
 	near "bytes sent" "$(awk '{ s += $10 } END { print s }' "$SERVER_WORK/access.log")" "$want" 3000
 	near "bytes received" "$got" "$want" $((3000 + 300 * $(wc -l <"$SERVER_WORK/access.log")))
-	grep -c 'GET /versions/' "$SERVER_WORK/access.log" >"$TMPDIR/n"
-	[ "$(cat "$TMPDIR/n")" -le 20 ] || fail "$(cat "$TMPDIR/n") version objects"
+	grep -c 'GET /versions/' "$SERVER_WORK/access.log" >"$TMPDIR/n.versions"
+	[ "$(cat "$TMPDIR/n.versions")" -le 20 ] || fail "$(cat "$TMPDIR/n.versions") version objects"
 	[ "$(grep -c 'GET /tables/' "$SERVER_WORK/access.log")" -le 32 ]
 	stop_servers
 }
@@ -266,11 +266,11 @@ test_strides_none_and_wrong()
 	local s=$TMPDIR/none.store v w
 
 	for v in 1 2 3 4 5; do
-		weightsync publish --quiet --strides none --cache "$TMPDIR/n" "$CK/$v" "$s" >/dev/null
+		weightsync publish --quiet --strides none --cache "$TMPDIR/none.pc" "$CK/$v" "$s" >/dev/null
 	done
-	[ ! -e "$TMPDIR/n/undo" ]
+	[ ! -e "$TMPDIR/none.pc/undo" ]
 	for w in 0 1 8,12 '8,' ',8' 8,8 64,8 eight 8,16,32,64,128; do
-		! weightsync publish --quiet --strides "$w" --cache "$TMPDIR/n" "$CK/6" "$s" 2>"$TMPDIR/err" || fail "--strides $w"
+		! weightsync publish --quiet --strides "$w" --cache "$TMPDIR/none.pc" "$CK/6" "$s" 2>"$TMPDIR/err" || fail "--strides $w"
 		grep -q 'strides takes' "$TMPDIR/err"
 	done
 }
