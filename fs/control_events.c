@@ -37,21 +37,6 @@ int control_event(struct wfs_buf *out, const struct fs *fs, const struct wfs_mod
 	return r;
 }
 
-/* The lowest shown version above `above`; NULL: none.  The caller puts it. */
-static struct wfs_model *next_above(struct wfs_replica *r, uint64_t above)
-{
-	WFS_AUTO(wfs_free_ptr) uint64_t *list = NULL;
-	struct wfs_model *m = NULL;
-	size_t n = 0;
-
-	if (wfs_replica_list(r, &list, &n) < 0)
-		return NULL;
-	for (size_t i = 0; i < n && !m; i++)
-		if (list[i] > above)
-			m = wfs_replica_find(r, list[i]);
-	return m;
-}
-
 static void tell(struct control *c, struct peer *p, struct wfs_model *m, uint64_t skipped)
 {
 	p->above = wfs_model_version(m)->sequence;
@@ -63,7 +48,7 @@ static void tell(struct control *c, struct peer *p, struct wfs_model *m, uint64_
 
 static void look_next(struct control *c, struct peer *p, bool late)
 {
-	struct wfs_model *m = next_above(c->fs->replica, p->above);
+	struct wfs_model *m = wfs_replica_above(c->fs->replica, p->above);
 
 	(void)late;
 	if (m)

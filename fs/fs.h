@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "bind.h"
+#include "hub.h"
 #include "options.h"
 #include "tree.h"
 #include "view.h"
@@ -26,6 +27,7 @@ struct fs {
 	const struct options *opt;
 	const char *store_url;		/* printable */
 	const char *mnt;		/* real path */
+	char hub_dir[HUB_DIR_MAX];	/* "models--ORG--NAME", or "": hub/ is empty */
 	struct wfs_replica *replica;
 	struct tree *tree;
 	struct bind *bind;

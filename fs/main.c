@@ -14,6 +14,7 @@
 
 #include "client.h"
 #include "cmd.h"
+#include "hub.h"
 #include "mount.h"
 #include "weightfs/base.h"
 #include "weightfs/log.h"
@@ -45,7 +46,7 @@ static bool is_store(const char *url, struct wfs_err *err)
 static int mount_parsed(const char *store, const char *mnt, const char *list, bool foreground, bool fake)
 {
 	struct wfs_err err = { 0 };
-	char point[PATH_MAX];
+	char point[PATH_MAX], hub[HUB_DIR_MAX];
 	struct options opt;
 
 	/* the section [mount "MNT"] is found by the real path where there is one */
@@ -53,6 +54,11 @@ static int mount_parsed(const char *store, const char *mnt, const char *list, bo
 		snprintf(point, sizeof(point), "%s", mnt);
 	if (!is_store(store, &err) || options_load(&opt, list, point, &err) < 0) {
 		fprintf(stderr, "weightfs: %s\n", err.msg);
+		return EXIT_USAGE;
+	}
+	if (hub_dir(hub, opt.hub, "", &err) < 0) {
+		fprintf(stderr, "weightfs: %s\n", err.msg);
+		options_free(&opt);
 		return EXIT_USAGE;
 	}
 	if (fake) {

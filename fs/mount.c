@@ -136,6 +136,8 @@ static int prepare(struct mnt *m, const char *store, const char *mnt, struct wfs
 	if (r == 0)
 		r = options_resolve(&m->opt, m->url, err);
 	if (r == 0)
+		r = hub_dir(m->fs.hub_dir, m->opt.hub, m->url, err);
+	if (r == 0)
 		r = check_not_below("the cache", m->opt.cache, m->point, err);
 	if (r == 0 && m->url[0] == '/')
 		r = check_not_below("the store", m->url, m->point, err);

@@ -4,8 +4,8 @@
  *
  * Inside a version nothing ever changes, so entries and attributes are cached for ever and no page
  * is ever invalidated.  What may change is never cached: `latest` (its READLINK is how we learn who
- * asks), the lists of the root and of versions/, and names that are not there.
- * Reads are in ops_read.c.
+ * asks), the lists of the directories outside the versions, and names that are not there.
+ * Directories are in ops_dir.c, reads in ops_read.c, hub/ is in hub.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,26 +16,16 @@
 
 #include "fs.h"
 #include "ops.h"
+#include "hub.h"
 #include "ops_deny.h"
+#include "ops_internal.h"
 #include "ops_read.h"
 #include "weightfs/base.h"
 #include "weightfs/log.h"
 
-#define FOREVER		1e9		/* seconds */
-#define BLKSIZE		4096		/* O_DIRECT readers align to st_blksize */
 #define REQUEST_MAX	(1u << 20)
 #define BACKGROUND_MAX	4096		/* readers that wait on the network must not keep local
 					 * readers out of the kernel's queue */
-
-static struct fs *fs_of(fuse_req_t req)
-{
-	return fuse_req_userdata(req);
-}
-
-static struct bind_key caller(fuse_req_t req)
-{
-	return bind_caller(fs_of(req)->bind, fuse_req_ctx(req)->pid);
-}
 
 static void op_init(void *arg, struct fuse_conn_info *c)
 {
@@ -67,8 +57,8 @@ static void set_times(struct stat *st, uint64_t ns)
 	st->st_ctim = st->st_atim = st->st_mtim;
 }
 
-static void fill(struct stat *st, struct fs *fs, uint64_t ino, mode_t mode, unsigned nlink,
-		 uint64_t size, uint64_t ns)
+void ops_fill(struct stat *st, struct fs *fs, uint64_t ino, mode_t mode, unsigned nlink,
+	      uint64_t size, uint64_t ns)
 {
 	memset(st, 0, sizeof(*st));
 	st->st_ino = ino;
@@ -82,9 +72,9 @@ static void fill(struct stat *st, struct fs *fs, uint64_t ino, mode_t mode, unsi
 	set_times(st, ns);
 }
 
-static void fill_node(struct stat *st, struct fs *fs, const struct node *n)
+void ops_fill_node(struct stat *st, struct fs *fs, const struct node *n)
 {
-	fill(st, fs, n->ino, n->dir ? S_IFDIR | 0555 : S_IFREG | 0444, n->nlink,
+	ops_fill(st, fs, n->ino, n->dir ? S_IFDIR | 0555 : S_IFREG | 0444, n->nlink,
 	     n->dir ? BLKSIZE : n->size, n->time_ns);
 }
 
@@ -101,7 +91,7 @@ static int latest_target(char *out, size_t cap, struct fs *fs, fuse_req_t req, u
 }
 
 /* The directories outside the versions carry the time of the newest. */
-static uint64_t newest_time(struct fs *fs)
+uint64_t ops_newest_time(struct fs *fs)
 {
 	struct wfs_model *m = wfs_replica_latest(fs->replica);
 	uint64_t ns = m ? wfs_model_version(m)->time_ns : fs->start_wall_ns;
@@ -110,7 +100,7 @@ static uint64_t newest_time(struct fs *fs)
 	return ns;
 }
 
-static unsigned n_versions(struct fs *fs)
+unsigned ops_n_versions(struct fs *fs)
 {
 	WFS_AUTO(wfs_free_ptr) uint64_t *list = NULL;
 	size_t n = 0;
@@ -119,7 +109,7 @@ static unsigned n_versions(struct fs *fs)
 }
 
 /* Attributes of any inode; 0 or a negative errno. */
-static int stat_ino(struct stat *st, fuse_req_t req, uint64_t ino)
+int ops_stat(struct stat *st, fuse_req_t req, uint64_t ino)
 {
 	struct fs *fs = fs_of(req);
 	struct node n;
@@ -129,64 +119,63 @@ static int stat_ino(struct stat *st, fuse_req_t req, uint64_t ino)
 
 	switch (ino) {
 	case INO_ROOT:
-		fill(st, fs, ino, S_IFDIR | 0555, 4, BLKSIZE, newest_time(fs));
+		ops_fill(st, fs, ino, S_IFDIR | 0555, 5, BLKSIZE, ops_newest_time(fs));
 		return 0;
 	case INO_VERSIONS:
-		fill(st, fs, ino, S_IFDIR | 0555, 2 + n_versions(fs), BLKSIZE, newest_time(fs));
+		ops_fill(st, fs, ino, S_IFDIR | 0555, 2 + ops_n_versions(fs), BLKSIZE, ops_newest_time(fs));
 		return 0;
 	case INO_INFO:
-		fill(st, fs, ino, S_IFDIR | 0555, 2, BLKSIZE, fs->start_wall_ns);
+		ops_fill(st, fs, ino, S_IFDIR | 0555, 2, BLKSIZE, fs->start_wall_ns);
 		return 0;
 	case INO_STATUS:
 	case INO_PROGRAM:
-		fill(st, fs, ino, S_IFREG | 0444, 1, 0, wfs_wall_ns());
+		ops_fill(st, fs, ino, S_IFREG | 0444, 1, 0, wfs_wall_ns());
 		return 0;
 	case INO_LATEST:
 		r = latest_target(target, sizeof(target), fs, req, &ns);
 		if (r == 0)
-			fill(st, fs, ino, S_IFLNK | 0777, 1, strlen(target), ns);
+			ops_fill(st, fs, ino, S_IFLNK | 0777, 1, strlen(target), ns);
 		return r;
 	default:
+		if (hub_is(ino))
+			return hub_stat(st, req, ino);
 		r = tree_get(fs->tree, ino, &n);
 		if (r == 0)
-			fill_node(st, fs, &n);
+			ops_fill_node(st, fs, &n);
 		return r;
 	}
-}
-
-static bool changes(uint64_t ino)
-{
-	return ino < INO_HASHED;
 }
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct stat st;
-	int r = stat_ino(&st, req, ino);
+	int r = ops_stat(&st, req, ino);
 
 	(void)fi;
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
-		fuse_reply_attr(req, &st, changes(ino) ? 0 : FOREVER);
+		fuse_reply_attr(req, &st, ops_changes(ino) ? 0 : FOREVER);
 }
 
 /* ---- names ---- */
 
-static const struct fixed {
-	uint64_t parent, ino;
-	const char *name;
-	mode_t type;
-} fixed[] = {
+static const struct fixed fixed[] = {
 	{ INO_ROOT, INO_LATEST, "latest", S_IFLNK },
 	{ INO_ROOT, INO_VERSIONS, "versions", S_IFDIR },
+	{ INO_ROOT, INO_HUB, "hub", S_IFDIR },
 	{ INO_ROOT, INO_INFO, ".weightfs", S_IFDIR },
 	{ INO_INFO, INO_STATUS, "status.json", S_IFREG },
 	{ INO_INFO, INO_PROGRAM, "version", S_IFREG },
 };
 
+const struct fixed *ops_fixed(size_t i)
+{
+	return i < ARRAY_SIZE(fixed) ? &fixed[i] : NULL;
+}
+
 /* "42" and nothing else that strtoull would take for it. */
-static int parse_sequence(uint64_t *out, const char *name)
+int ops_parse_sequence(uint64_t *out, const char *name)
 {
 	size_t n = strlen(name);
 
@@ -196,13 +185,13 @@ static int parse_sequence(uint64_t *out, const char *name)
 	return 0;
 }
 
-static int find_version(struct node *out, struct fs *fs, const char *name)
+int ops_find_version(struct node *out, struct fs *fs, const char *name)
 {
 	struct wfs_model *m = NULL;
 	uint64_t sequence;
 	int r;
 
-	r = parse_sequence(&sequence, name);
+	r = ops_parse_sequence(&sequence, name);
 	if (r == 0)
 		m = wfs_replica_find(fs->replica, sequence);
 	if (!m)
@@ -224,17 +213,21 @@ static int lookup(struct fuse_entry_param *e, fuse_req_t req, uint64_t parent, c
 	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
 		if (fixed[i].parent == parent && strcmp(fixed[i].name, name) == 0) {
 			e->ino = fixed[i].ino;
-			return stat_ino(&e->attr, req, e->ino);
+			return ops_stat(&e->attr, req, e->ino);
 		}
+	if (hub_is(parent)) {
+		r = hub_lookup(&e->ino, fs, parent, name);
+		return r < 0 ? r : ops_stat(&e->attr, req, e->ino);
+	}
 	if (parent == INO_VERSIONS)
-		r = find_version(&n, fs, name);
+		r = ops_find_version(&n, fs, name);
 	else if (parent >= INO_HASHED)
 		r = tree_lookup(fs->tree, parent, name, &n);
 	if (r < 0)
 		return r;
 	e->ino = n.ino;
 	e->attr_timeout = FOREVER;
-	fill_node(&e->attr, fs, &n);
+	ops_fill_node(&e->attr, fs, &n);
 	return 0;
 }
 
@@ -267,185 +260,16 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 {
 	char target[64];
 	uint64_t ns;
-	int r;
+	int r = -EINVAL;
 
-	if (ino != INO_LATEST) {
-		fuse_reply_err(req, EINVAL);
-		return;
-	}
-	r = latest_target(target, sizeof(target), fs_of(req), req, &ns);
+	if (ino == INO_LATEST)
+		r = latest_target(target, sizeof(target), fs_of(req), req, &ns);
+	else if (hub_is(ino))
+		r = hub_readlink(target, sizeof(target), req, ino);
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
 		fuse_reply_readlink(req, target);
-}
-
-/* ---- directories ---- */
-
-static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	struct stat st;
-	int r = stat_ino(&st, req, ino);
-
-	if (r == 0 && !S_ISDIR(st.st_mode))
-		r = -ENOTDIR;
-	if (r < 0) {
-		fuse_reply_err(req, -r);
-		return;
-	}
-	fi->cache_readdir = fi->keep_cache = !changes(ino);
-	fuse_reply_open(req, fi);
-}
-
-struct dirbuf {
-	fuse_req_t req;
-	char *data;
-	size_t cap, len;
-	bool plus;
-};
-
-/* False: it does not fit any more. */
-static bool dir_add(struct dirbuf *d, const char *name, const struct fuse_entry_param *e, uint64_t next)
-{
-	size_t room = d->cap - d->len, n;
-
-	if (d->plus)
-		n = fuse_add_direntry_plus(d->req, d->data + d->len, room, name, e, (off_t)next);
-	else
-		n = fuse_add_direntry(d->req, d->data + d->len, room, name, &e->attr, (off_t)next);
-	if (n > room)
-		return false;
-	d->len += n;
-	return true;
-}
-
-static bool dir_add_plain(struct dirbuf *d, const char *name, uint64_t ino, mode_t type, uint64_t next)
-{
-	struct fuse_entry_param e = { .attr = { .st_ino = ino, .st_mode = type } };
-
-	/* in a plus listing, inode 0 tells the kernel to look the name up when it needs it */
-	return dir_add(d, name, &e, next);
-}
-
-/* Offsets: 1 after ".", 2 after "..", then 2 + what the kind of directory counts by. */
-static bool list_dots(struct dirbuf *d, uint64_t ino, uint64_t parent, uint64_t *off)
-{
-	if (*off == 0) {
-		if (!dir_add_plain(d, ".", ino, S_IFDIR, 1))
-			return false;
-		*off = 1;
-	}
-	if (*off == 1) {
-		if (!dir_add_plain(d, "..", parent, S_IFDIR, 2))
-			return false;
-		*off = 2;
-	}
-	return true;
-}
-
-static int list_fixed(struct dirbuf *d, uint64_t ino, uint64_t off)
-{
-	bool shown = n_versions(fs_of(d->req)) > 0;	/* to list is not to look through `latest` */
-
-	for (size_t i = (size_t)off - 2; i < ARRAY_SIZE(fixed); i++) {
-		if (fixed[i].parent != ino)
-			continue;
-		if (fixed[i].ino == INO_LATEST && !shown)
-			continue;
-		if (!dir_add_plain(d, fixed[i].name, fixed[i].ino, fixed[i].type, i + 3))
-			break;
-	}
-	return 0;
-}
-
-/* A version's place is its number, so a listing goes on rightly while versions come and go. */
-static int list_versions(struct dirbuf *d, uint64_t off)
-{
-	WFS_AUTO(wfs_free_ptr) uint64_t *list = NULL;
-	struct fs *fs = fs_of(d->req);
-	size_t n = 0;
-	int r;
-
-	r = wfs_replica_list(fs->replica, &list, &n);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < n; i++) {
-		struct node node;
-		char name[24];
-
-		if (list[i] + 2 <= off)
-			continue;
-		snprintf(name, sizeof(name), "%" PRIu64, list[i]);
-		if (find_version(&node, fs, name) < 0)
-			continue;
-		tree_forget(fs->tree, node.ino, 1);
-		if (!dir_add_plain(d, name, node.ino, S_IFDIR, list[i] + 2))
-			break;
-	}
-	return 0;
-}
-
-static int list_tree(struct dirbuf *d, uint64_t ino, uint64_t off)
-{
-	struct fs *fs = fs_of(d->req);
-	char name[WFS_NAME_LEN_MAX + 1];
-	struct node n;
-
-	for (size_t i = (size_t)off - 2;; i++) {
-		struct fuse_entry_param e = { .generation = 1, .attr_timeout = FOREVER,
-					      .entry_timeout = FOREVER };
-		int r = tree_child(fs->tree, ino, i, d->plus, name, &n);
-
-		if (r < 0)
-			return r == -ENOENT ? 0 : r;
-		e.ino = n.ino;
-		fill_node(&e.attr, fs, &n);
-		if (dir_add(d, name, &e, i + 3))
-			continue;
-		if (d->plus)
-			tree_forget(fs->tree, n.ino, 1);
-		return 0;
-	}
-}
-
-static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
-{
-	struct dirbuf d = { .req = req, .cap = size, .plus = plus };
-	uint64_t parent = ino < INO_HASHED ? INO_ROOT : tree_parent(fs_of(req)->tree, ino);
-	uint64_t at = (uint64_t)off;
-	int r = 0;
-
-	d.data = malloc(size);
-	if (!d.data) {
-		fuse_reply_err(req, ENOMEM);
-		return;
-	}
-	if (list_dots(&d, ino, parent, &at)) {
-		if (ino == INO_VERSIONS)
-			r = list_versions(&d, at);
-		else if (ino < INO_HASHED)
-			r = list_fixed(&d, ino, at);
-		else
-			r = list_tree(&d, ino, at);
-	}
-	if (r < 0 && d.len == 0)
-		fuse_reply_err(req, -r);
-	else
-		fuse_reply_buf(req, d.data, d.len);
-	free(d.data);
-}
-
-static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
-{
-	(void)fi;
-	list(req, ino, size, off, false);
-}
-
-static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-			   struct fuse_file_info *fi)
-{
-	(void)fi;
-	list(req, ino, size, off, true);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -460,7 +284,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	st.f_bsize = st.f_bsize ? st.f_bsize : BLKSIZE;
 	st.f_frsize = st.f_frsize ? st.f_frsize : BLKSIZE;
 	st.f_bfree = st.f_bavail = 0;		/* nothing can be written here */
-	st.f_files = n_versions(fs);
+	st.f_files = ops_n_versions(fs);
 	st.f_ffree = st.f_favail = 0;
 	st.f_namemax = WFS_NAME_LEN_MAX;
 	fuse_reply_statfs(req, &st);

@@ -28,6 +28,7 @@
 #include <string.h>
 
 #include "fs.h"
+#include "hub.h"
 #include "ops_read.h"
 #include "weightfs/base.h"
 #include "weightfs/log.h"
@@ -310,8 +311,10 @@ static int open_text(struct view **out, struct fs *fs, fuse_ino_t ino)
 		r = fs_status_json(fs, &text);
 		if (r == 0)
 			r = wfs_buf_append(&text, "\n", 1);
-	} else {
+	} else if (ino == INO_PROGRAM) {
 		r = wfs_buf_printf(&text, "weightfs %s\n", WFS_VERSION);
+	} else {
+		r = hub_text(&text, fs, ino);
 	}
 	return r < 0 ? r : view_open_text(out, fs->views, &text);
 }
@@ -332,7 +335,7 @@ static int open_model_file(struct view **out, struct fs *fs, fuse_req_t req, fus
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fuse_req_userdata(req);
-	bool text = ino == INO_STATUS || ino == INO_PROGRAM;
+	bool text = ino < INO_HASHED;
 	struct view *v = NULL;
 	int r;
 

@@ -47,6 +47,7 @@ static const struct wfs_opt table[] = {
 	OPT("cacert", WFS_OPT_STRING, cacert, NULL, "FILE of certificates for https"),
 	OPT("accept_run", WFS_OPT_FLAG, accept_run, NULL, "the store was made anew: drop the cache of the old run"),
 	OPT("fsname", WFS_OPT_STRING, fsname, NULL, "source shown in the mount table"),
+	OPT("hub", WFS_OPT_STRING, hub, NULL, "ORG/NAME of the model in hub/ (the last part of the store's URL)"),
 	OPT("show_code", WFS_OPT_FLAG, show_code, NULL, "show *.py, pickles and other code"),
 	OPT("log_level", WFS_OPT_CHOICE, log_level, level_choices, "error|warn|info|debug (info)"),
 	OPT("workers", WFS_OPT_UINT, workers, NULL, "build threads (0: one a core)"),

@@ -15,7 +15,7 @@
 #include "weightfs/store.h"
 
 struct options {
-	char *cache, *config, *cacert, *fsname;
+	char *cache, *config, *cacert, *fsname, *hub;
 	struct wfs_strings base;
 	unsigned ready;			/* enum wfs_ready, or OPTIONS_READY_AUTO */
 	unsigned log_level;		/* enum wfs_log_level */

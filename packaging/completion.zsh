@@ -8,7 +8,7 @@ _weightfs_mount_options() {
 		'base[model directory used as base]:directory:_files -/' 'cache[local copy]:directory:_files -/' \
 		'cache_size[bytes at most]:size' 'cacert[certificates]:file:_files' \
 		'config[configuration file]:file:_files' 'foreground[do not go to the background]' \
-		'fsname[source shown]:text' 'uid[owner shown]:number' 'gid[group shown]:number' \
+		'fsname[source shown]:text' 'hub[model name in hub/]:name' 'uid[owner shown]:number' 'gid[group shown]:number' \
 		'umask[permission bits taken away]:octal' 'keep_versions[kept beside the newest]:number' \
 		'bind[who sees one version]:who:(job process cgroup none)' 'join[how long a job takes members]:time' \
 		'lazy[fetch only what is read]' 'linger[how long a process keeps its version]:time' \

@@ -72,6 +72,8 @@ void wfs_model_put(struct wfs_model *m);				/* NULL is fine */
 /* Newest shown version, or a shown version by number; NULL when there is none.  The caller puts. */
 struct wfs_model *wfs_replica_latest(struct wfs_replica *r);
 struct wfs_model *wfs_replica_find(struct wfs_replica *r, uint64_t sequence);
+/* The lowest shown version above a number: to walk through them while they come and go. */
+struct wfs_model *wfs_replica_above(struct wfs_replica *r, uint64_t sequence);
 /* Sequences of all shown versions, ascending: allocates *out (free). */
 int wfs_replica_list(struct wfs_replica *r, uint64_t **out, size_t *n);
 

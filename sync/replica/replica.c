@@ -133,6 +133,20 @@ int wfs_replica_pin(struct wfs_replica *r, uint64_t sequence, bool on, struct wf
 	return ret;
 }
 
+struct wfs_model *wfs_replica_above(struct wfs_replica *r, uint64_t sequence)
+{
+	struct wfs_model *m, *found = NULL;
+
+	pthread_mutex_lock(&r->lock);
+	for (m = r->models; m && m->v.sequence > sequence; m = m->next)	/* newest first */
+		if (m->shown)
+			found = m;
+	if (found)
+		found->refs++;
+	pthread_mutex_unlock(&r->lock);
+	return found;
+}
+
 int wfs_replica_list(struct wfs_replica *r, uint64_t **out, size_t *n)
 {
 	struct wfs_model *m;
