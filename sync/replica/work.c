@@ -19,7 +19,7 @@
 #include "weightfs/base.h"
 
 #define N_NET 8			/* downloads for readers at the same time */
-#define BACKGROUND_NICE 5
+#define BACKGROUND_NICE 5	/* more than what the program was started with */
 #define BLOCK_WHOLE UINT32_MAX	/* the job is a small file */
 
 enum { WANT_WAITING = 1, WANT_DONE };
@@ -299,7 +299,7 @@ void wfs_work_background(const struct wfs_replica *r)
 	if (!r->follows)
 		return;
 	/* Of this thread alone, on Linux.  Refused, it is only less polite. */
-	setpriority(PRIO_PROCESS, (id_t)gettid(), BACKGROUND_NICE);
+	setpriority(PRIO_PROCESS, (id_t)gettid(), getpriority(PRIO_PROCESS, 0) + BACKGROUND_NICE);
 	syscall(SYS_ioprio_set, IO_WHO_PROCESS, 0, IO_LOWEST);
 }
 

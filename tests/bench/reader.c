@@ -2,14 +2,15 @@
 /*
  * reader - timed reads of several files, side by side
  *
- *	reader [-m pread|mmap|random] [-n RUNS] [-p PROCESSES] [-k K] [-c COUNT] TARGET=FILE...
+ *	reader [-m pread|mmap|random|touch] [-n RUNS] [-p PROCESSES] [-k K] [-c COUNT] TARGET=FILE...
  *	       [-d TARGET=PATH]... [-w TARGET=PATH]...
  *
  * Each run takes every target once, in turn, the other way round every second time: what disturbs the
  * machine disturbs all.  Before a target is timed the pages of its -d paths are dropped from the cache and
  * its -w paths are read.  Then all its files are read K times; the last time counts.  With PROCESSES each
  * of them reads everything, and the last to end counts.  A mapping is made anew each time and every byte
- * of it is added up.  random: COUNT reads of 4 KiB at random places, the same for every target.
+ * of it is added up.  random: COUNT reads of 4 KiB at random places, the same for every target.  touch: the
+ * first byte.
  *
  * Output: a line a target: its name, the bytes read, the seconds of each run.
  */
@@ -83,7 +84,7 @@ static int open_file(const char *path)
 
 /* ---- one way of reading each ---- */
 
-static uint64_t by_pread(int fd, uint64_t size, const char *path)
+static void by_pread(int fd, uint64_t size, const char *path)
 {
 	static _Alignas(4096) uint8_t buf[PIECE];
 
@@ -94,10 +95,9 @@ static uint64_t by_pread(int fd, uint64_t size, const char *path)
 			die(path);
 		off += (uint64_t)n;
 	}
-	return size;
 }
 
-static uint64_t by_mmap(int fd, uint64_t size, const char *path)
+static void by_mmap(int fd, uint64_t size, const char *path)
 {
 	const uint64_t *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
 	uint64_t sum[4] = { 0 };
@@ -109,10 +109,9 @@ static uint64_t by_mmap(int fd, uint64_t size, const char *path)
 			sum[j] += p[i + j];
 	sink += sum[0] + sum[1] + sum[2] + sum[3];
 	munmap((void *)p, size);
-	return size;
 }
 
-static uint64_t by_random(int fd, uint64_t size, const char *path)
+static void by_random(int fd, uint64_t size, const char *path)
 {
 	static _Alignas(4096) uint8_t buf[4096];
 	uint64_t x = 88172645463325252ull;
@@ -124,22 +123,40 @@ static uint64_t by_random(int fd, uint64_t size, const char *path)
 		if (pread(fd, buf, sizeof(buf), (off_t)(x % (size / 4096) * 4096)) != sizeof(buf))
 			die(path);
 	}
-	return n_random * sizeof(buf);
 }
 
-static uint64_t (*read_file)(int fd, uint64_t size, const char *path) = by_pread;
+static void by_touch(int fd, uint64_t size, const char *path)
+{
+	char c;
 
-static uint64_t read_all(const struct target *t)
+	(void)size;
+	if (pread(fd, &c, 1, 0) != 1)
+		die(path);
+}
+
+static void (*read_file)(int fd, uint64_t size, const char *path) = by_pread;
+
+static void read_all(const struct target *t)
+{
+	for (size_t i = 0; i < t->files.n; i++) {
+		int fd = open_file(t->files.v[i]);
+
+		read_file(fd, size_of(fd, t->files.v[i]), t->files.v[i]);
+		close(fd);
+	}
+}
+
+static uint64_t size_all(const struct target *t)
 {
 	uint64_t bytes = 0;
 
 	for (size_t i = 0; i < t->files.n; i++) {
 		int fd = open_file(t->files.v[i]);
 
-		bytes += read_file(fd, size_of(fd, t->files.v[i]), t->files.v[i]);
+		bytes += size_of(fd, t->files.v[i]);
 		close(fd);
 	}
-	return bytes;
+	return read_file == by_random ? n_random * 4096 : bytes;
 }
 
 /* ---- runs ---- */
@@ -196,12 +213,13 @@ static double time_target(struct target *t, unsigned procs, unsigned k)
 	double start;
 
 	prepare(t);
+	t->bytes = size_all(t);
 	while (--k)
 		read_all(t);
 	if (procs > 1)
 		return time_processes(t, procs);
 	start = now();
-	t->bytes = read_all(t);
+	read_all(t);
 	return now() - start;
 }
 
@@ -246,6 +264,8 @@ static void set_mode(const char *mode)
 		read_file = by_mmap;
 	else if (strcmp(mode, "random") == 0)
 		read_file = by_random;
+	else if (strcmp(mode, "touch") == 0)
+		read_file = by_touch;
 }
 
 int main(int argc, char **argv)
