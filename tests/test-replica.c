@@ -300,7 +300,7 @@ static int lent(struct fixture *f, struct wfs_model *m, uint64_t seq, size_t len
 	return r;
 }
 
-static void test_a_loan_is_checked_where_it_lies(void)
+static void test_what_is_lent_was_checked(void)
 {
 	struct fixture f;
 	struct wfs_model *m;
@@ -324,7 +324,7 @@ static void test_a_loan_is_checked_where_it_lies(void)
 	CHECK_INT(wfs_model_lend(m, 0, &l, WFS_BLOCK_SIZE, 2 * WFS_BLOCK_SIZE + 65536, NULL), -EAGAIN, "over it");
 	CHECK_INT(f.r->n_rot, 1, "rot found");
 	CHECK_INT(lent(&f, m, 2, WFS_BLOCK_SIZE, 2 * WFS_BLOCK_SIZE + 65536), 1, "mended");
-	/* Cut off below us: what is gone is SIGBUS under a mapping. */
+	/* Cut off below us. */
 	snprintf(path, sizeof(path), "%s/images/%s/data", f.cache, wfs_hex(&f.t.v[1].table).s);
 	CHECK_INT(truncate(path, 3 * WFS_BLOCK_SIZE + 5000), 0, "truncate");
 	CHECK_INT(wfs_model_lend(m, 0, &l, 100000, 3 * WFS_BLOCK_SIZE, NULL), -EAGAIN, "cut in it");
@@ -602,7 +602,7 @@ static void test_many_wants_build_a_block_once(void)
 TEST_MAIN(T(test_a_version_is_built_and_read), T(test_lazy_reads_random_ranges),
 	  T(test_moved_bytes_through_many_versions), T(test_an_anchor_shortens_the_way),
 	  T(test_only_what_is_new_travels), T(test_restart_serves_without_fetching), T(test_a_killed_build_goes_on),
-	  T(test_rot_in_an_image_is_found_and_mended), T(test_a_loan_is_checked_where_it_lies),
+	  T(test_rot_in_an_image_is_found_and_mended), T(test_what_is_lent_was_checked),
 	  T(test_blocks_are_built_ahead_of_streams_only), T(test_a_flipped_bit_in_a_pack_is_never_decoded),
 	  T(test_base_directory_saves_the_download), T(test_the_store_may_not_go_back),
 	  T(test_another_run_is_refused_until_accepted), T(test_one_process_a_cache),

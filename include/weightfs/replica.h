@@ -94,14 +94,11 @@ void wfs_replica_on_shown(struct wfs_replica *r, wfs_shown_fn *fn, void *arg);
  * first.  Small whole files are always local. */
 int wfs_model_read(struct wfs_model *m, size_t i, void *buf, size_t len, uint64_t off, struct wfs_err *err);
 
-/* The same without a copy: l->data points to the bytes until wfs_loan_end.  len is 1 to WFS_BLOCK_SIZE.
- * Catches SIGBUS, for files that become shorter while they are read.  After an error nothing is lent.
- * A loan keeps its image in use: keep it for microseconds. */
+/* The same into a buffer of the calling thread: l->data points to the bytes until wfs_loan_end, or until this
+ * thread lends again.  len is 1 to WFS_BLOCK_SIZE.  After an error nothing is lent. */
 struct wfs_loan {
 	const void *data;
 	/* private */
-	void *map;
-	size_t map_len;
 	struct wfs_buf own;
 };
 int wfs_model_lend(struct wfs_model *m, size_t i, struct wfs_loan *l, size_t len, uint64_t off,

@@ -6,7 +6,11 @@
 
 #include <errno.h>
 #include <string.h>
+#ifdef WFS_HAVE_XXH_DISPATCH
+#include <xxh_x86dispatch.h>	/* XXH3 with the widest vectors that this processor has */
+#else
 #include <xxhash.h>
+#endif
 
 struct wfs_hex wfs_hex(const struct wfs_digest *d)
 {

@@ -270,11 +270,6 @@ void wfs_image_drop_block(struct wfs_image *img, uint32_t b)
 	pthread_mutex_unlock(&img->lock);
 }
 
-int wfs_image_hashes(struct wfs_image *img, uint64_t first, size_t n, void *out, struct wfs_err *err)
-{
-	return wfs_pread(img->map_fd, out, n * 8, hashes_off(img, 0) + first * 8, err);
-}
-
 /* [off, off+len) of block b, relative to the block, with its chunks' hashes compared.
  * -EBADMSG: they differ. */
 static int read_in_block(struct wfs_image *img, uint32_t b, uint32_t off, uint32_t len, uint8_t *buf,

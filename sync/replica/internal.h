@@ -159,8 +159,6 @@ bool wfs_image_claims(struct wfs_image *img, uint32_t b);	/* PRESENT or CLAIMED:
 
 /* Checked bytes; every touched block is PRESENT or -EAGAIN.  Bit rot: the block becomes ABSENT, -EAGAIN. */
 int wfs_image_read(struct wfs_image *img, void *buf, size_t len, uint64_t off, struct wfs_err *err);
-/* Hashes of the n chunks from `first` on, 8 bytes each. */
-int wfs_image_hashes(struct wfs_image *img, uint64_t first, size_t n, void *out, struct wfs_err *err);
 /* The whole block as it is on disk, unchecked. */
 int wfs_image_raw(struct wfs_image *img, uint32_t b, void *buf, struct wfs_err *err);
 /* Claim the work on a block: true when the caller must finish with wfs_image_done; false when it is
