@@ -4,26 +4,8 @@
 # loaders-safetensors.sh - Python's safetensors, unmodified, on a mount: every way it has, every
 # element type, before and after the blocks are local
 . "$(dirname "$0")/suite.sh"
+. "$TESTS/venv.sh"
 set -u
-
-python=''			# with safetensors, numpy and ml_dtypes
-prepare_python()
-{
-	local cache=${WFS_TEST_CACHE:-/var/cache/weightfs-tests} wants="safetensors numpy ml_dtypes"
-	local venv
-
-	mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ] || cache=$TMPDIR
-	venv=$cache/venv-loaders
-	if ! "$venv/bin/python" -c 'import safetensors.numpy, numpy, ml_dtypes' 2>/dev/null; then
-		rm -rf "$venv"
-		if ! { python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check $wants; } \
-			>"$TMPDIR/pip.log" 2>&1; then
-			rm -rf "$venv"
-			return 1
-		fi
-	fi
-	python=$venv/bin/python
-}
 
 mnt=$TMPDIR/mnt store=$TMPDIR/store
 steps=(unused "$TMPDIR/step1" "$TMPDIR/step2")
@@ -48,7 +30,7 @@ mounted()			# OPTIONS: mount with an empty cache
 
 load()				# VERSION-DIR STEP
 {
-	"$python" "$TESTS/loaders/check_safetensors.py" "$mnt/$1" "${steps[$2]}"
+	"$VENV_PYTHON" "$TESTS/loaders/check_safetensors.py" "$mnt/$1" "${steps[$2]}"
 }
 
 load_and_unmount()		# OPTIONS
@@ -68,7 +50,7 @@ test_a_loaded_version_stays()
 {
 	mounted ready=complete
 	weightfs wait "$mnt" --newer-than 1 --timeout 60
-	"$python" - "$mnt/latest" "${steps[2]}" "$TMPDIR/go" <<'PY' &
+	"$VENV_PYTHON" - "$mnt/latest" "${steps[2]}" "$TMPDIR/go" <<'PY' &
 import os, sys, time
 from safetensors import safe_open
 import ml_dtypes
@@ -89,7 +71,7 @@ PY
 	weightfs wait "$mnt" --newer-than 2 --timeout 60
 	touch "$TMPDIR/go2"
 	wait $loader
-	"$python" "$TESTS/loaders/check_safetensors.py" "$mnt/latest" "$TMPDIR/step3"
+	"$VENV_PYTHON" "$TESTS/loaders/check_safetensors.py" "$mnt/latest" "$TMPDIR/step3"
 	weightfs unmount "$mnt"
 }
 
@@ -97,12 +79,12 @@ PY
 test_plain_store_loads_without_us()
 {
 	weightsync publish "${steps[1]}" "$TMPDIR/plain" --anchor plain --cache "$TMPDIR/publish-plain"
-	"$python" "$TESTS/loaders/check_safetensors.py" "$TMPDIR/plain/models/1" "${steps[1]}"
+	"$VENV_PYTHON" "$TESTS/loaders/check_safetensors.py" "$TMPDIR/plain/models/1" "${steps[1]}"
 }
 
 cleanup() { [ ! -d "$mnt" ] || weightfs unmount --lazy "$mnt" 2>/dev/null; }
 
-if ! prepare_python; then
+if ! prepare_python safetensors.numpy numpy ml_dtypes; then
 	skip loaders-safetensors "no safetensors from PyPI: $(tail -n 1 "$TMPDIR/pip.log")"
 	finish
 fi

@@ -86,11 +86,11 @@ test_1_unbound_loads_mix()
 # ---- 2. ranks of one job ----
 
 # Start three ranks, each after a version more, and compare what they saw.
-ranks_agree()			# COMMAND of the job
+ranks_agree()			# COMMAND of the job, [OPTIONS]
 {
 	local i job
 
-	mounted
+	mounted "${2:-}"
 	alone "$1" >"$W/out" 2>&1 &
 	job=$!
 	for i in 0 1 2; do
@@ -141,7 +141,8 @@ test_2_ranks_left_behind_agree()
 
 # ---- 3. parent and child ----
 
-test_3_children_see_the_parents_version() { ranks_agree "$TESTS/bind_ranks.py parent $W $M $L"; }
+# Also when nobody may join: it is the parent's, not the job's.
+test_3_children_see_the_parents_version() { ranks_agree "$TESTS/bind_ranks.py parent $W $M $L" join=0; }
 
 # ---- 4. an interactive shell ----
 
@@ -164,8 +165,11 @@ test_4_a_shell_sees_what_wait_said()
 	type_line "tool-flip load joined $M $W/gate $L >$W/loader &"
 	until_true 30 lines "$W/gate.at" 1
 	is_bound 2
+	flip >/dev/null				# each command is a job of its own
+	type_line "cat $M/latest/config.json >$W/out0"
+	until_true 30 test -s "$W/out0"
 	publish >/dev/null
-	type_line "weightfs wait $M --newer-than $v --timeout 60 >$W/said; cat $M/latest/config.json >$W/out2"
+	type_line "weightfs wait $M --newer-than $((v + 1)) --timeout 60 >$W/said; cat $M/latest/config.json >$W/out2"
 	until_true 60 test -s "$W/out2"
 	type_line "cd $M/latest && cat config.json >$W/out3; cd /"
 	until_true 30 test -s "$W/out3"
@@ -176,20 +180,22 @@ test_4_a_shell_sees_what_wait_said()
 	t kill-server
 	trap - EXIT
 	grep -q " $v}" "$W/out1"
-	[ "$(cat "$W/said")" = $((v + 1)) ]
-	grep -q " $((v + 1))}" "$W/out2"
-	grep -q " $((v + 1))}" "$W/out3"
-	grep -q " $((v + 1))}" "$W/out4"
+	grep -q " $((v + 1))}" "$W/out0"
+	[ "$(cat "$W/said")" = $((v + 2)) ]
+	grep -q " $((v + 2))}" "$W/out2"
+	grep -q " $((v + 2))}" "$W/out3"
+	grep -q " $((v + 2))}" "$W/out4"
 	[ "$(cat "$W/loader")" = "$v" ]
 	weightfs unmount "$M"
 }
 
-# In a script: what starts after `wait` sees the version, what runs keeps its own, and so does a rank
-# that was started before but looks later.
+# In a script: what starts after `wait` sees the version; what runs keeps its own, the script too; and a
+# rank that was started before but looks later belongs with those.
 test_4_wait_in_a_script()
 {
 	mounted
 	cat >"$W/script" <<-EOF
+	read -r before <$M/latest/config.json
 	tool-flip load joined $M $W/gate $L >$W/running &
 	until [ -s $W/gate.at ]; do sleep 0.02; done
 	(until [ -e $W/look ]; do sleep 0.02; done; exec cat $M/latest/config.json >$W/early) &
@@ -197,6 +203,8 @@ test_4_wait_in_a_script()
 	touch $W/ready
 	weightfs wait $M --newer-than $v --timeout 60 >$W/said
 	cat $M/latest/config.json >$W/late
+	read -r after <$M/latest/config.json
+	echo "\$before \$after" >$W/script.saw
 	touch $W/look
 	until [ -s $W/early ]; do sleep 0.02; done
 	touch $W/gate
@@ -208,6 +216,7 @@ test_4_wait_in_a_script()
 	wait $!
 	[ "$(cat "$W/said")" = $((v + 1)) ]
 	grep -q " $((v + 1))}" "$W/late"
+	grep -q " $v}.* $v}" "$W/script.saw"
 	grep -q " $v}" "$W/early"
 	[ "$(cat "$W/running")" = "$v" ]
 	weightfs unmount "$M"
@@ -281,8 +290,8 @@ test_6_a_reused_pid_is_another_process()
 {
 	mounted
 	cat >"$W/reuse.py" <<-EOF
-	import os, subprocess, sys, time
-	def child(pid):
+	import os, signal, time
+	def child(pid, stay=False):
 	    """The answer for a child that has number pid, or None when that is not to be had."""
 	    r, w = os.pipe()
 	    if pid:
@@ -292,17 +301,23 @@ test_6_a_reused_pid_is_another_process()
 	    if got == 0:
 	        if not pid or os.getpid() == pid:
 	            os.write(w, os.readlink("$M/latest").encode())
+	            os.close(w)
+	        while stay:
+	            signal.pause()
 	        os._exit(0)
 	    os.close(w)
 	    with os.fdopen(r) as f:
 	        answer = f.read()
-	    os.waitpid(got, 0)
+	    if not stay:
+	        os.waitpid(got, 0)
 	    return got, answer
-	pid, answer = child(None)
+	pid, answer = child(None, True)
 	assert answer == "versions/$v", answer
 	open("$W/ready", "w")
 	while not os.path.exists("$W/flipped"):
 	    time.sleep(0.001)
+	os.kill(pid, signal.SIGKILL)	# now, and no sweep before the number is another's
+	os.waitpid(pid, 0)
 	for i in range(10000):
 	    got, answer = child(pid)
 	    if got == pid:
@@ -544,7 +559,7 @@ done
 if [ "$(id -u)" = 0 ]; then
 	for t in a_reused_pid_is_another_process callers_of_another_pid_namespace callers_that_proc_hides \
 		a_foreign_proc_is_not_believed; do
-		[ -n "${ONLY:-}" ] && [[ ! $t =~ $ONLY ]] && continue
+		[ -n "${ONLY:-}" ] && [[ ! 6_$t =~ $ONLY ]] && continue
 		run test_6_$t
 	done
 else

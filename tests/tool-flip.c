@@ -8,8 +8,8 @@
  *						LIST; before the fifth shard, tell GATE.at and wait for GATE
  *	tool-flip job SHAPE MNT PAUSE N LOG ID	a job of its own, orphaned to pid 1: N loaders append lines to LOG
  *
- * A line of LOG: "load KIND ID RANK start first last hash...", times in ns of CLOCK_MONOTONIC: of the
- * process's start, before the first look and after the last.
+ * A line of LOG: "load KIND ID RANK start first had last hash...", times in ns of CLOCK_MONOTONIC: when the
+ * process started, before its first look, when it had a shard, and after the last.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,6 +36,7 @@
 static const char *self, *mnt, *gate;
 static unsigned pause_ms;
 static char hashes[SHARDS][HEX];
+static _Atomic uint64_t had_ns;		/* when the first shard was had */
 
 static void die(const char *what)
 {
@@ -185,6 +186,8 @@ static void load_at(int dir, const char *prefix, int i)
 		die(path);
 	hash_fd(hashes[i], fd, i % 2, false);
 	close(fd);
+	if (!had_ns)
+		had_ns = wfs_now_ns();
 }
 
 static void load_all(int dir, const char *prefix)
@@ -344,10 +347,10 @@ static struct {
 static void log_load(const char *kind, int rank, uint64_t start, uint64_t first, uint64_t last)
 {
 	char line[1024];
-	int fd = open(job.log, O_WRONLY | O_APPEND | O_CLOEXEC), n;
+	int fd = open(job.log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666), n;
 
-	n = snprintf(line, sizeof(line), "load %s %s %d %" PRIu64 " %" PRIu64 " %" PRIu64, kind, job.id, rank,
-		     start, first, last);
+	n = snprintf(line, sizeof(line), "load %s %s %d %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, kind,
+		     job.id, rank, start, first, had_ns, last);
 	for (int i = 0; i < SHARDS; i++)
 		n += snprintf(line + n, sizeof(line) - (size_t)n, " %s", hashes[i]);
 	line[n++] = '\n';
@@ -371,6 +374,8 @@ static pid_t child(void)
 
 	if (pid < 0)
 		die("fork");
+	if (pid == 0)
+		had_ns = 0;
 	return pid;
 }
 
