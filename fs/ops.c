@@ -238,7 +238,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	int r = lookup(&e, req, parent, name);
 
 	if (r < 0)
-		fuse_reply_err(req, r == -ESTALE ? ENOENT : -r);	/* an error is never cached */
+		fuse_reply_err(req, -r);	/* an error is never cached */
 	else if (fuse_reply_entry(req, &e) < 0 && e.ino >= INO_HASHED)
 		tree_forget(fs->tree, e.ino, 1);	/* the kernel did not take it */
 }
