@@ -39,12 +39,13 @@ storm()
 {
 	local log=$TMPDIR/$1 publisher watcher r=0
 
-	rm -rf "$fast"/* "$TMPDIR/cache"
+	rm -rf "${fast:?}/storm" "$TMPDIR/cache"
+	mkdir "$fast/storm"
 	: >"$log.seen"
-	flip publish "$fast/store" "$fast/ckpt" "$log" 0.1 0.1 || return 1	# the first version
-	weightfs mount "$fast/store" "$M" -o "cache=$TMPDIR/cache,min_free=0,poll=100ms,$3" || return 1
+	flip publish "$fast/storm/store" "$fast/storm/ckpt" "$log" 0.1 0.1 || return 1	# the first version
+	weightfs mount "$fast/storm/store" "$M" -o "cache=$TMPDIR/cache,min_free=0,poll=100ms,$3" || return 1
 	weightfs wait "$M" --timeout 60 >/dev/null || return 1
-	flip publish "$fast/store" "$fast/ckpt" "$log" $(($2 + 5)) 0.15 &
+	flip publish "$fast/storm/store" "$fast/storm/ckpt" "$log" $(($2 + 5)) 0.15 &
 	publisher=$!
 	flip watch "$M" "$log" $(($2 + 5)) &
 	watcher=$!
