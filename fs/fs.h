@@ -32,6 +32,8 @@ struct fs {
 	struct tree *tree;
 	struct bind *bind;
 	struct views *views;		/* every open file */
+	struct passthrough *pass;
+	struct modes *modes;		/* how each open inode is served */
 	uint64_t start_ns;		/* wfs_now_ns when it was mounted */
 	uint64_t start_wall_ns;
 	struct waiting *waiting;	/* reads that wait for the replica */

@@ -1,15 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * keeper.c - housekeeping: bindings, versions that left, readahead
- *
- * The default readahead of 128 KiB cuts a 4 MiB pread into 32 requests.  INIT can only lower it, so
- * root raises it in sysfs, after INIT.  Nothing tells us when the kernel has taken our INIT reply;
- * we write until the value stays.
+ * keeper.c - housekeeping: bindings, versions that left
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -18,15 +12,11 @@
 #include "weightfs/base.h"
 #include "weightfs/log.h"
 
-#define READ_AHEAD_KB	4096
-#define SETTLE_NS	5000000l	/* between two looks at the readahead */
-#define SETTLE_TRIES	20
 #define SWEEP_S		1
 #define QUIET_S		1
 
 struct keeper {
 	struct fs *fs;
-	struct mount_entry entry;
 	struct keeper_hooks hooks;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;		/* work, quit */
@@ -36,57 +26,6 @@ struct keeper {
 	size_t n_left;
 	pthread_t thread;
 };
-
-static void read_ahead_path(char *path, size_t cap, const struct mount_entry *e)
-{
-	snprintf(path, cap, "/sys/class/bdi/%u:%u/read_ahead_kb", e->major, e->minor);
-}
-
-static int get_read_ahead(const char *path)
-{
-	char buf[32] = "";
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return -1;
-	(void)!read(fd, buf, sizeof(buf) - 1);
-	close(fd);
-	return atoi(buf);
-}
-
-static bool set_read_ahead(const char *path)
-{
-	char buf[32];
-	int n = snprintf(buf, sizeof(buf), "%d\n", READ_AHEAD_KB);
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, buf, (size_t)n) == n;
-	close(fd);
-	return ok;
-}
-
-static void tune(const struct mount_entry *e)
-{
-	struct timespec pause = { .tv_nsec = SETTLE_NS };
-	char path[128];
-	int stays = 0;
-
-	if (geteuid() != 0)
-		return;
-	read_ahead_path(path, sizeof(path), e);
-	for (int i = 0; i < SETTLE_TRIES && stays < 2; i++) {
-		if (get_read_ahead(path) == READ_AHEAD_KB)
-			stays++;
-		else if (!set_read_ahead(path))
-			break;
-		nanosleep(&pause, NULL);
-	}
-	if (stays < 2)
-		log_info("readahead stays at %d KiB (%s)", get_read_ahead(path), path);
-}
 
 /* Called with the lock; drops it around what may wait. */
 static void forget_left(struct keeper *k)
@@ -107,7 +46,6 @@ static void forget_left(struct keeper *k)
 static void come_up(struct keeper *k)
 {
 	pthread_mutex_unlock(&k->lock);
-	tune(&k->entry);
 	k->hooks.up(k->hooks.arg);
 	pthread_mutex_lock(&k->lock);
 	k->up = true;
@@ -145,8 +83,8 @@ static void keeper_free(struct keeper *k)
 	free(k);
 }
 
-int keeper_start(struct keeper **out, struct fs *fs, const struct mount_entry *entry,
-		 const struct keeper_hooks *hooks, struct wfs_err *err)
+int keeper_start(struct keeper **out, struct fs *fs, const struct keeper_hooks *hooks,
+		 struct wfs_err *err)
 {
 	struct keeper *k = calloc(1, sizeof(*k));
 	pthread_condattr_t attr;
@@ -155,7 +93,6 @@ int keeper_start(struct keeper **out, struct fs *fs, const struct mount_entry *e
 	if (!k)
 		return wfs_fail(err, -ENOMEM, "out of memory");
 	k->fs = fs;
-	k->entry = *entry;
 	k->hooks = *hooks;
 	pthread_mutex_init(&k->lock, NULL);
 	pthread_condattr_init(&attr);

@@ -2,8 +2,8 @@
 /*
  * keeper.h - the mount's housekeeping thread
  *
- * It ends bindings, forgets versions that left (here and in the kernel's name cache), and raises
- * the kernel's readahead once the mount is up.  The kernel may hold a notification back until a
+ * It ends bindings, forgets versions that left (here and in the kernel's name cache), and settles
+ * the mount once it is up.  The kernel may hold a notification back until a
  * request is answered, so it must not come from a thread that answers requests, nor from one of the
  * replica's.
  */
@@ -13,20 +13,19 @@
 #include <stdint.h>
 
 #include "fs.h"
-#include "path.h"
 
 struct keeper;
 
 struct keeper_hooks {
 	void (*left)(void *arg, uint64_t sequence);	/* tell the kernel */
 	void (*sweep)(void *arg);			/* once a second */
-	void (*up)(void *arg);				/* the mount is up and tuned */
+	void (*up)(void *arg);				/* the mount answers */
 	void *arg;
 };
 
-/* Starts the thread.  entry: the mount just made. */
-int keeper_start(struct keeper **out, struct fs *fs, const struct mount_entry *entry,
-		 const struct keeper_hooks *hooks, struct wfs_err *err);
+/* Starts the thread. */
+int keeper_start(struct keeper **out, struct fs *fs, const struct keeper_hooks *hooks,
+		 struct wfs_err *err);
 void keeper_init_seen(struct keeper *k);	/* the kernel has said hello */
 void keeper_left(struct keeper *k, uint64_t sequence);
 

@@ -10,6 +10,7 @@
  * No step waits for the network, so it takes seconds at most.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
@@ -23,12 +24,16 @@
 #include "control.h"
 #include "daemon.h"
 #include "fs.h"
+#include "helper.h"
 #include "keeper.h"
+#include "modes.h"
 #include "mount.h"
 #include "ops.h"
 #include "ops_read.h"
+#include "passthrough.h"
 #include "path.h"
 #include "weightfs/base.h"
+#include "weightfs/io.h"
 #include "weightfs/log.h"
 
 #define WORKERS		16u		/* threads that answer requests; none of them ever waits */
@@ -46,11 +51,13 @@ struct mnt {
 	struct fuse_session *se;
 	struct fuse_lowlevel_ops ops;
 	struct mount_entry entry;
+	struct helper *helper;		/* when root mounts */
 	struct control *control;
 	struct keeper *keeper;
 	pthread_t main;
 	atomic_bool looping, looped;
 	int report;
+	atomic_bool failed;		/* after it was mounted: passthrough=on, and it cannot be */
 };
 
 /* ---- before anything is started ---- */
@@ -202,15 +209,20 @@ static int make_session(struct mnt *m, struct wfs_err *err)
 	return m->se ? 0 : wfs_fail(err, -EINVAL, "libfuse refuses the mount options %s", (char *)list.data);
 }
 
+/* Root's helper mounts, and libfuse takes the descriptor; for others libfuse and fusermount3 do. */
 static int mount_session(struct mnt *m, struct wfs_err *err)
 {
-	int r;
+	char fd_name[32];
+	int r = m->helper ? helper_mount(m->helper, err) : 0;
 
+	if (r < 0)
+		return r;
+	snprintf(fd_name, sizeof(fd_name), "/dev/fd/%d", r);
 	errno = 0;
-	if (fuse_session_mount(m->se, m->point) < 0)
+	if (fuse_session_mount(m->se, m->helper ? fd_name : m->point) < 0)
 		return wfs_fail(err, -EIO, "mount on %s failed%s%s%s", m->point, errno ? ": " : "",
 				errno ? strerror(errno) : "",
-				geteuid() == 0 ? "" : " (fusermount3 of the package fuse3 is needed, and "
+				m->helper ? "" : " (fusermount3 of the package fuse3 is needed, and "
 				"the directory must be yours)");
 	r = mount_find(&m->entry, m->point, NULL);
 	return r < 0 ? wfs_fail(err, r, "%s: the new mount is not in mountinfo", m->point) : 0;
@@ -267,9 +279,22 @@ static void on_sweep(void *arg)
 
 static void on_up(void *arg)
 {
+	struct wfs_err err = { 0 };
 	struct mnt *m = arg;
 
-	daemon_report(&m->report, NULL);
+	if (passthrough_settle(m->fs.pass, &err) == 0) {
+		daemon_report(&m->report, NULL);
+		return;
+	}
+	log_err("%s", err.msg);
+	daemon_report(&m->report, err.msg);
+	atomic_store(&m->failed, true);
+	on_stop(m, "what was asked for cannot be had");
+}
+
+struct passthrough *passthrough_of(void *userdata)
+{
+	return ((struct mnt *)userdata)->fs.pass;
 }
 
 static void on_shown(void *arg, uint64_t sequence, bool shown)
@@ -321,8 +346,7 @@ static void log_start(struct mnt *m)
 	if (wfs_replica_list(m->fs.replica, &list, &n) == 0 && n)
 		snprintf(state, sizeof(state), "%zu version%s, newest %" PRIu64, n, n > 1 ? "s" : "",
 			 list[n - 1]);
-	log_info("%s on %s: mode cached (passthrough is not in this release), cache %s: %s",
-		 m->fs.store_url, m->point, m->opt.cache, state);
+	log_info("%s on %s, cache %s: %s", m->fs.store_url, m->point, m->opt.cache, state);
 }
 
 /* The daemon of a mount just taken away by umount(8) may still be closing the cache. */
@@ -339,20 +363,42 @@ static int open_replica(struct mnt *m, const struct wfs_replica_opts *ro, struct
 	return r;
 }
 
-static int open_parts(struct mnt *m, struct wfs_err *err)
+static int open_store(struct mnt *m, struct wfs_err *err)
 {
 	struct wfs_store_opts so;
+	int r;
+
+	options_store(&so, &m->opt);
+	r = wfs_store_open(&m->store, m->url, &so, false, err);
+	if (r == 0)
+		m->fs.store_url = wfs_store_url(m->store);
+	return r;
+}
+
+/* Before there are threads, and before anything foreign is read. */
+static int start_helper(struct mnt *m, struct wfs_err *err)
+{
+	struct helper_conf conf = {
+		.point = m->point, .cache = m->opt.cache, .owner = geteuid(),
+		.source = m->opt.fsname ? m->opt.fsname : m->fs.store_url,
+		.allow_other = m->opt.allow_other, .noexec = m->opt.noexec,
+	};
+	int r;
+
+	if (!helper_possible())
+		return 0;
+	r = wfs_mkdirs(AT_FDCWD, m->opt.cache, 0700, err);
+	return r < 0 ? wfs_wrap(err, r, "cache directory") : helper_start(&m->helper, &conf, err);
+}
+
+static int open_parts(struct mnt *m, struct wfs_err *err)
+{
 	struct wfs_replica_opts ro;
 	struct bind_opts bo;
 	int r;
 
 	options_bind(&bo, &m->opt);
-	options_store(&so, &m->opt);
 	options_replica(&ro, &m->opt);
-	r = wfs_store_open(&m->store, m->url, &so, false, err);
-	if (r < 0)
-		return r;
-	m->fs.store_url = wfs_store_url(m->store);
 	r = open_replica(m, &ro, err);
 	if (r < 0)
 		return r;
@@ -365,7 +411,9 @@ static int open_parts(struct mnt *m, struct wfs_err *err)
 	m->fs.views = views_new();
 	m->fs.waiting = waiting_new();
 	m->fs.gate = log_gate_new();
-	if (!m->fs.tree || !m->fs.bind || !m->fs.views || !m->fs.waiting || !m->fs.gate)
+	m->fs.pass = passthrough_new(m->opt.passthrough, m->helper, m->opt.cache);
+	m->fs.modes = modes_new(m->fs.pass);
+	if (!m->fs.tree || !m->fs.bind || !m->fs.views || !m->fs.waiting || !m->fs.gate || !m->fs.pass || !m->fs.modes)
 		return wfs_fail(err, -ENOMEM, "out of memory");
 	return 0;
 }
@@ -375,13 +423,19 @@ static int start(struct mnt *m, struct wfs_err *err)
 	struct keeper_hooks hooks = { .left = on_left, .sweep = on_sweep, .up = on_up, .arg = m };
 	int r;
 
-	r = open_parts(m, err);
+	r = open_store(m, err);
+	if (r == 0)
+		r = start_helper(m, err);
+	if (r == 0)
+		r = open_parts(m, err);
 	if (r == 0)
 		r = make_session(m, err);
 	if (r == 0)
 		r = mount_session(m, err);
 	if (r == 0)
-		r = keeper_start(&m->keeper, &m->fs, &m->entry, &hooks, err);
+		r = passthrough_attach(m->fs.pass, m->se, err);
+	if (r == 0)
+		r = keeper_start(&m->keeper, &m->fs, &hooks, err);
 	if (r == 0)
 		r = control_start(&m->control, &m->fs, on_stop, m, err);
 	if (r < 0)
@@ -399,7 +453,9 @@ static void detach(struct mnt *m)
 	bool ended = poll(&p, 1, 0) > 0 && (p.revents & POLLERR);
 	struct mount_entry now;
 
-	if (ended || (mount_find(&now, m->point, NULL) == 0 && now.major == m->entry.major &&
+	if (m->helper)
+		helper_unmount(m->helper);
+	else if (ended || (mount_find(&now, m->point, NULL) == 0 && now.major == m->entry.major &&
 		      now.minor == m->entry.minor))
 		fuse_session_unmount(m->se);
 }
@@ -416,6 +472,9 @@ static void finish(struct mnt *m)
 	keeper_stop(m->keeper);
 	if (m->se)
 		fuse_session_destroy(m->se);
+	helper_stop(m->helper);		/* it held the connection, too */
+	modes_free(m->fs.modes);
+	passthrough_free(m->fs.pass);
 	views_free(m->fs.views);
 	bind_free(m->fs.bind);
 	tree_free(m->fs.tree);
@@ -445,7 +504,7 @@ static int serve(struct mnt *m, struct wfs_err *err)
 		daemon_report(&m->report, err->msg);
 	}
 	finish(m);
-	return r;
+	return m->failed ? -EOPNOTSUPP : r;
 }
 
 int mount_run(const char *store, const char *mnt, struct options *opt)

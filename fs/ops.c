@@ -20,6 +20,8 @@
 #include "ops_deny.h"
 #include "ops_internal.h"
 #include "ops_read.h"
+#include "passthrough.h"
+#include "selftest.h"
 #include "weightfs/base.h"
 #include "weightfs/log.h"
 
@@ -36,7 +38,6 @@ static void op_init(void *arg, struct fuse_conn_info *c)
 			 FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
 			 FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_ATOMIC_O_TRUNC;
 
-	(void)arg;
 #ifdef FUSE_CAP_NO_EXPORT_SUPPORT
 	want |= FUSE_CAP_NO_EXPORT_SUPPORT;
 #endif
@@ -46,6 +47,7 @@ static void op_init(void *arg, struct fuse_conn_info *c)
 	c->max_background = BACKGROUND_MAX;
 	c->congestion_threshold = BACKGROUND_MAX / 4 * 3;
 	c->time_gran = 1;
+	passthrough_init(((struct fs *)arg)->pass, c);
 }
 
 /* ---- attributes ---- */
@@ -131,6 +133,9 @@ int ops_stat(struct stat *st, fuse_req_t req, uint64_t ino)
 	case INO_PROGRAM:
 		ops_fill(st, fs, ino, S_IFREG | 0444, 1, 0, wfs_wall_ns());
 		return 0;
+	case INO_TEST:
+		ops_fill(st, fs, ino, S_IFREG | 0444, 1, SELFTEST_SIZE, fs->start_wall_ns);
+		return passthrough_test_id(fs->pass) ? 0 : -ENOENT;
 	case INO_LATEST:
 		r = latest_target(target, sizeof(target), fs, req, &ns);
 		if (r == 0)
@@ -167,6 +172,7 @@ static const struct fixed fixed[] = {
 	{ INO_ROOT, INO_INFO, ".weightfs", S_IFDIR },
 	{ INO_INFO, INO_STATUS, "status.json", S_IFREG },
 	{ INO_INFO, INO_PROGRAM, "version", S_IFREG },
+	{ INO_INFO, INO_TEST, SELFTEST_NAME, S_IFREG },	/* while it is tested */
 };
 
 const struct fixed *ops_fixed(size_t i)

@@ -10,6 +10,7 @@
 #include "fs.h"
 #include "hub.h"
 #include "ops_internal.h"
+#include "passthrough.h"
 #include "weightfs/base.h"
 
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -75,6 +76,8 @@ static int list_fixed(struct dirbuf *d, uint64_t ino, uint64_t off)
 		if (f->parent != ino)
 			continue;
 		if (f->ino == INO_LATEST && !shown)
+			continue;
+		if (f->ino == INO_TEST && !passthrough_test_id(fs_of(d->req)->pass))
 			continue;
 		if (!dir_add_plain(d, f->name, f->ino, f->type, i + 3))
 			break;

@@ -29,6 +29,7 @@
 
 #include "fs.h"
 #include "hub.h"
+#include "modes.h"
 #include "ops_read.h"
 #include "weightfs/base.h"
 #include "weightfs/log.h"
@@ -305,7 +306,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t len, off_t off, struct fuse_
 static int open_text(struct view **out, struct fs *fs, fuse_ino_t ino)
 {
 	WFS_AUTO(wfs_buf_free) struct wfs_buf text = WFS_BUF_INIT;
-	int r;
+	int r = 0;
 
 	if (ino == INO_STATUS) {
 		r = fs_status_json(fs, &text);
@@ -313,48 +314,70 @@ static int open_text(struct view **out, struct fs *fs, fuse_ino_t ino)
 			r = wfs_buf_append(&text, "\n", 1);
 	} else if (ino == INO_PROGRAM) {
 		r = wfs_buf_printf(&text, "weightfs %s\n", WFS_VERSION);
-	} else {
+	} else if (ino != INO_TEST) {
 		r = hub_text(&text, fs, ino);
 	}
 	return r < 0 ? r : view_open_text(out, fs->views, &text);
 }
 
-static int open_model_file(struct view **out, struct fs *fs, fuse_req_t req, fuse_ino_t ino)
+/* Registered for the self-test; to us it is an empty file, so bytes come from the kernel or not at all. */
+static int open_test(struct view **out, struct fs *fs, int *backing)
+{
+	*backing = passthrough_test_id(fs->pass);
+	return *backing ? open_text(out, fs, INO_TEST) : -ENOENT;
+}
+
+static int open_model_file(struct view **out, struct fs *fs, fuse_req_t req, fuse_ino_t ino, int *backing)
 {
 	struct bind_key user = bind_caller(fs->bind, fuse_req_ctx(req)->pid);
 	struct node n;
 	int r;
 
 	r = tree_get(fs->tree, ino, &n);
+	if (r == 0)
+		r = n.dir ? -EISDIR : view_open(out, fs->views, fs->replica, &n, user);
 	if (r < 0)
 		return r;
 	bind_touch(fs->bind, user, n.sequence);
-	return n.dir ? -EISDIR : view_open(out, fs->views, fs->replica, &n, user);
+	*backing = modes_enter(fs->modes, ino, (*out)->model, (*out)->file);
+	if (*backing >= 0)
+		return 0;
+	view_close(fs->views, *out);
+	return *backing;
+}
+
+static void close_view(struct fs *fs, fuse_ino_t ino, struct view *v)
+{
+	if (v->model)
+		modes_leave(fs->modes, ino);
+	view_close(fs->views, v);
 }
 
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fuse_req_userdata(req);
-	bool text = ino < INO_HASHED;
 	struct view *v = NULL;
-	int r;
+	int r, backing = 0;
 
 	if ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC))
 		r = -EROFS;
-	else if (text)
+	else if (ino == INO_TEST)
+		r = open_test(&v, fs, &backing);
+	else if (ino < INO_HASHED)
 		r = open_text(&v, fs, ino);
 	else
-		r = open_model_file(&v, fs, req, ino);
+		r = open_model_file(&v, fs, req, ino, &backing);
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 		return;
 	}
 	fi->fh = (uintptr_t)v;
-	fi->direct_io = text;		/* its length is not known before it is read */
-	fi->keep_cache = !text;
 	fi->noflush = 1;
-	if (fuse_reply_open(req, fi) < 0)
-		view_close(fs->views, v);	/* interrupted: no release will come */
+	fi->direct_io = !v->model && !backing;	/* its length is not known before it is read */
+	fi->keep_cache = v->model && !backing;	/* the kernel refuses it beside passthrough */
+	r = backing ? passthrough_reply(req, fi, backing) : fuse_reply_open(req, fi);
+	if (r < 0)
+		close_view(fs, ino, v);	/* interrupted: no release will come */
 }
 
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -362,9 +385,8 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs *fs = fuse_req_userdata(req);
 	struct view *v = view_of(fi);
 
-	(void)ino;
 	bind_touch(fs->bind, v->user, v->sequence);
-	view_close(fs->views, v);
+	close_view(fs, ino, v);
 	fuse_reply_err(req, 0);
 }
 

@@ -20,6 +20,7 @@
 
 static const char *const ready_choices[] = { "complete", "delta", "manifest", "auto", NULL };
 static const char *const bind_choices[] = { "job", "process", "cgroup", "none", NULL };
+static const char *const pass_choices[] = { "auto", "on", "off", NULL };
 static const char *const level_choices[] = { "error", "warn", "info", "debug", NULL };
 
 #define OPT(name, type, field, choices, help) \
@@ -35,6 +36,8 @@ static const struct wfs_opt table[] = {
 	OPT("rate", WFS_OPT_SIZE, rate, NULL, "SIZE a second at most in the background (0: no limit)"),
 	OPT("poll", WFS_OPT_TIME, poll_ms, NULL, "TIME between looks at the store (10s)"),
 	OPT("read_timeout", WFS_OPT_TIME, read_timeout_ms, NULL, "TIME a read waits while nothing moves (5m)"),
+	OPT("passthrough", WFS_OPT_CHOICE, passthrough, pass_choices,
+	    "auto|on|off: the kernel reads complete files by itself, for root (auto)"),
 	OPT("allow_other", WFS_OPT_FLAG, allow_other, NULL, "other users may read the mount"),
 	OPT("uid", WFS_OPT_UINT, uid, NULL, "owner shown (number)"),
 	OPT("gid", WFS_OPT_UINT, gid, NULL, "group shown (number)"),

@@ -21,6 +21,7 @@ struct options {
 	unsigned log_level;		/* enum wfs_log_level */
 	unsigned poll_ms, read_timeout_ms, scrub_ms, linger_ms, join_ms;
 	unsigned bind;			/* enum bind_mode */
+	unsigned passthrough;		/* PASSTHROUGH_* */
 	unsigned uid, gid, umask;
 	unsigned keep_versions, workers;
 	uint64_t rate, cache_size, min_free;

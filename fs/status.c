@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "fs.h"
+#include "passthrough.h"
 #include "weightfs/base.h"
 #include "weightfs/json.h"
 #include "weightfs/log.h"
@@ -71,9 +72,11 @@ void log_gate_err(struct log_gate *g, const char *fmt, ...)
 static int append_mount(struct fs *fs, struct wfs_buf *out)
 {
 	struct bind_counts bound;
+	char reason[256];
 	int r;
 
 	bind_count(fs->bind, &bound);
+	passthrough_reason(fs->pass, reason, sizeof(reason));
 	r = wfs_buf_printf(out, "{\"mount\":{\"point\":");
 	if (r == 0)
 		r = wfs_json_quote(out, fs->mnt);
@@ -86,8 +89,12 @@ static int append_mount(struct fs *fs, struct wfs_buf *out)
 	if (r == 0)
 		r = wfs_json_quote(out, fs->opt->cache);
 	if (r == 0)
+		r = wfs_buf_printf(out, ",\"mode\":\"%s\",\"mode_reason\":", reason[0] ? "cached" : "passthrough");
+	if (r == 0)
+		r = wfs_json_quote(out, reason);
+	if (r == 0)
 		r = wfs_buf_printf(out,
-				   ",\"mode\":\"cached\",\"program\":\"%s\",\"pid\":%d,\"uptime\":%" PRIu64
+				   ",\"program\":\"%s\",\"pid\":%d,\"uptime\":%" PRIu64
 				   ",\"waiting_reads\":%u,\"open_files\":%zu,\"bound_processes\":%zu"
 				   ",\"bound_jobs\":%zu,\"bindings_dropped\":%" PRIu64 "}",
 				   WFS_VERSION, (int)getpid(), (wfs_now_ns() - fs->start_ns) / 1000000000u,

@@ -21,7 +21,7 @@
 /* Names that every mount has, and hub.c's two for each version from INO_HUB_VERSION on.  Hashed
  * numbers are never below INO_HASHED. */
 enum {
-	INO_ROOT = 1, INO_LATEST, INO_VERSIONS, INO_INFO, INO_STATUS, INO_PROGRAM,
+	INO_ROOT = 1, INO_LATEST, INO_VERSIONS, INO_INFO, INO_STATUS, INO_PROGRAM, INO_TEST,
 	INO_HUB = 10, INO_HUB_MODEL, INO_HUB_REFS, INO_HUB_SNAPSHOTS, INO_HUB_MAIN, INO_HUB_VERSION,
 };
 #define INO_HASHED (1ull << 55)		/* sequences are below 2^53 */

@@ -2,7 +2,7 @@
 # bash completion for weightfs and weightsync
 
 _weightfs_mount_options="accept_run allow_other base= bind= cache= cache_size= cacert= config= foreground fsname= gid=
-	hub= join= keep_versions= lazy linger= log_level= min_free= noexec poll= rate= read_timeout= ready= scrub= show_code
+	hub= join= keep_versions= lazy linger= log_level= min_free= noexec passthrough= poll= rate= read_timeout= ready= scrub= show_code
 	uid= umask= workers="
 
 # The word in COMP_LINE that began with -o may hold several options: complete the one behind the last comma.

@@ -13,7 +13,7 @@ _weightfs_mount_options() {
 		'bind[who sees one version]:who:(job process cgroup none)' 'join[how long a job takes members]:time' \
 		'lazy[fetch only what is read]' 'linger[how long a process keeps its version]:time' \
 		'log_level[what is logged]:level:(error warn info debug)' 'min_free[bytes left free]:size' \
-		'noexec[nothing may be executed]' 'poll[time between looks]:time' 'rate[bytes a second]:size' \
+		'noexec[nothing may be executed]' 'passthrough[the kernel reads complete files]:when:(auto on off)' 'poll[time between looks]:time' 'rate[bytes a second]:size' \
 		'read_timeout[how long a read waits]:time' \
 		'ready[when a version is shown]:when:(complete delta manifest auto)' \
 		'scrub[time between checks]:time' 'show_code[show code and pickles]' 'workers[threads]:number'

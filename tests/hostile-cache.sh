@@ -44,10 +44,10 @@ stop()
 
 whole() { is "any(v['sequence'] == $1 and v['complete'] for v in versions)"; }
 
-fresh()
+fresh()			# [OPTIONS]
 {
 	rm -rf "$C"
-	start "$S"
+	start "$S" "${1:-}"
 	until_true 20 whole 2
 }
 
@@ -62,7 +62,7 @@ test_rot_is_found_by_the_next_read()
 {
 	local f
 
-	fresh
+	fresh passthrough=off		# what the kernel reads by itself, only the scrub checks
 	f=$(data_of)
 	flip "$f" 1500000
 	flip "$f" 100

@@ -119,7 +119,7 @@ test_status()
 	head -n 1 "$TMPDIR/text" | grep -qx healthy
 	grep -q "^ *mount  *$M, weightfs " "$TMPDIR/text"
 	grep -Eq '^ *4  [0-9]{4}-[0-9-]+ [0-9:]+ ' "$TMPDIR/text"
-	weightfs status "$M" --json | python3 -c 'import json, sys; s = json.load(sys.stdin); assert s["healthy"] and s["newest"] == 4 and s["mount"]["mode"] == "cached"'
+	weightfs status "$M" --json | python3 -c 'import json, sys; s = json.load(sys.stdin); assert s["healthy"] and s["newest"] == 4 and s["mount"]["mode"] in ("cached", "passthrough")'
 	python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$M/.weightfs/status.json"
 	[ "$(cat "$M/.weightfs/version")" = "$(weightfs --version)" ]
 	weightfs unmount "$M"

@@ -179,6 +179,10 @@ int wfs_replica_complete(struct wfs_replica *r, struct wfs_model *m, const struc
 /* Path (relative to the cache directory) of the data of a complete file i, to be linked or read. */
 int wfs_model_data_path(struct wfs_model *m, size_t i, char out[WFS_OBJECT_NAME], struct wfs_err *err);
 
+/* The data of file i, opened O_RDONLY, when every block of it was built and checked: who has it may read past
+ * us.  -EAGAIN without a message: not complete, or stored whole. */
+int wfs_model_data_open(struct wfs_model *m, size_t i, struct wfs_err *err);
+
 /* Check every cached byte of complete and building images; rotten blocks are dropped, to be built
  * again.  n_checked, n_bad: blocks; may be NULL. */
 int wfs_replica_scrub(struct wfs_replica *r, uint64_t *n_checked, uint64_t *n_bad,

@@ -7,9 +7,12 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "replica/internal.h"
 #include "weightfs/base.h"
@@ -389,6 +392,28 @@ void wfs_model_file_status(struct wfs_model *m, size_t i, struct wfs_file_status
 	out->complete = wfs_image_probe(img);
 	out->durable = out->complete && wfs_image_synced(img);
 	out->n_built = out->complete ? img->n_blocks : img->opened ? img->n_built : 0;
+}
+
+int wfs_model_data_open(struct wfs_model *m, size_t i, struct wfs_err *err)
+{
+	struct wfs_image *img = m->images[i];
+	struct stat st;
+	char name[WFS_OBJECT_NAME];
+	int fd, r;
+
+	if (!img || !wfs_image_probe(img))
+		return -EAGAIN;
+	r = wfs_model_data_path(m, i, name, err);
+	if (r < 0)
+		return r;
+	fd = openat(m->r->cache.dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return wfs_fail_sys(err, "open %s/%s", m->r->cache.path, name);
+	/* a truncated one would be served as it is */
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == img->size)
+		return fd;
+	close(fd);
+	return -EAGAIN;
 }
 
 int wfs_model_data_path(struct wfs_model *m, size_t i, char out[WFS_OBJECT_NAME], struct wfs_err *err)
