@@ -89,8 +89,10 @@ static int read_header(const struct wfs_image *img, int fd)
 		return -1;
 	if (wfs_get64(h + 64) != img->size || wfs_get32(h + 72) != img->n_blocks || h[8] > MAP_DURABLE)
 		return -1;
+	if (h[8] != MAP_COMPLETE)
+		return h[8];
 	boot_id(boot);
-	if (h[8] == MAP_COMPLETE && (boot[0] == '?' || memcmp(boot, h + 16, 36) != 0))
+	if (boot[0] == '?' || memcmp(boot, h + 16, 36) != 0)
 		return MAP_BUILDING;
 	return h[8];
 }
@@ -122,12 +124,14 @@ static int open_files(struct wfs_image *img, int *data, int *map, struct wfs_err
 {
 	char name[WFS_OBJECT_NAME];
 	struct stat st;
-	int r;
+	int r = 0;
 
+	/* A loader opens hundreds of complete images at once: no call that these do not need. */
 	image_path(img, "", name);
-	if (fstatat(img->r->cache.dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode))
+	if (fstatat(img->r->cache.dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode)) {
 		wfs_remove_tree(img->r->cache.dir, name, NULL);
-	r = wfs_mkdirs(img->r->cache.dir, name, 0700, err);
+		r = wfs_mkdirs(img->r->cache.dir, name, 0700, err);
+	}
 	if (r < 0)
 		return r;
 	*data = r = open_own(img, "data", err);
