@@ -301,6 +301,9 @@ static void on_shown(void *arg, uint64_t sequence, bool shown)
 {
 	struct mnt *m = arg;
 
+	/* Attributes alone, no page: their times and numbers of links are other ones now. */
+	fuse_lowlevel_notify_inval_inode(m->se, INO_ROOT, -1, 0);
+	fuse_lowlevel_notify_inval_inode(m->se, INO_VERSIONS, -1, 0);
 	if (!shown)		/* the replica says what is shown, and how */
 		log_info("version %" PRIu64 " has left", sequence);
 	if (shown)

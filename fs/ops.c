@@ -160,7 +160,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
-		fuse_reply_attr(req, &st, ops_changes(ino) ? 0 : FOREVER);
+		fuse_reply_attr(req, &st, ops_attr_time(ino));
 }
 
 /* ---- names ---- */
@@ -219,6 +219,7 @@ static int lookup(struct fuse_entry_param *e, fuse_req_t req, uint64_t parent, c
 	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
 		if (fixed[i].parent == parent && strcmp(fixed[i].name, name) == 0) {
 			e->ino = fixed[i].ino;
+			e->attr_timeout = ops_attr_time(e->ino);
 			return ops_stat(&e->attr, req, e->ino);
 		}
 	if (hub_is(parent)) {

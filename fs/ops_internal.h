@@ -29,6 +29,13 @@ static inline bool ops_changes(uint64_t ino)
 	return ino < INO_HASHED;
 }
 
+/* How long the kernel may keep attributes.  Of the root and of versions/, which every walk passes, until a
+ * version comes or leaves: then the mount takes them back. */
+static inline double ops_attr_time(uint64_t ino)
+{
+	return ino == INO_ROOT || ino == INO_VERSIONS || !ops_changes(ino) ? 1e9 : 0;
+}
+
 /* A name that every mount has. */
 struct fixed {
 	uint64_t parent, ino;

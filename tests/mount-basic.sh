@@ -28,8 +28,11 @@ test_empty_store_has_no_latest()
 test_latest_follows()
 {
 	mounted
+	weightfs wait "$M" --timeout 20
+	[ "$(stat -c %h "$M/versions")" = 3 ]	# the kernel keeps this, until it is told
 	publish 2 2
 	weightfs wait "$M" --newer-than 1 --timeout 20
+	[ "$(stat -c %h "$M/versions")" = 4 ]
 	[ "$(readlink "$M/latest")" = versions/2 ]
 	cmp "$M/latest/model.bin" "$O/2"
 	weightfs unmount "$M"
