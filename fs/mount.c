@@ -312,6 +312,14 @@ static void on_shown(void *arg, uint64_t sequence, bool shown)
 		keeper_left(m->keeper, sequence);
 }
 
+/* A directory has become a link, or a link a directory: the kernel asks again. */
+static void on_shape(void *arg, uint64_t sequence)
+{
+	struct mnt *m = arg;
+
+	keeper_left(m->keeper, sequence);
+}
+
 static void on_kick(int sig)
 {
 	(void)sig;
@@ -444,6 +452,7 @@ static int start(struct mnt *m, struct wfs_err *err)
 	if (r < 0)
 		return r;
 	wfs_replica_on_shown(m->fs.replica, on_shown, m);
+	wfs_replica_on_shape(m->fs.replica, on_shape);
 	log_start(m);
 	return wfs_replica_start(m->fs.replica, true, err);
 }

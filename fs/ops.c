@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -74,8 +75,31 @@ void ops_fill(struct stat *st, struct fs *fs, uint64_t ino, mode_t mode, unsigne
 	set_times(st, ns);
 }
 
+/* A version with serve=link lies in the cache as plain files: the kernel goes there by itself. */
+static int served_target(char out[PATH_MAX], struct fs *fs, uint64_t sequence, const struct wfs_digest *id)
+{
+	struct wfs_model *m = wfs_replica_find(fs->replica, sequence);
+	bool there = m && wfs_digest_equal(wfs_model_id(m), id) && wfs_model_link(m, out, PATH_MAX);
+
+	wfs_model_put(m);
+	return there ? 0 : -ESTALE;
+}
+
+static void fill_link(struct stat *st, struct fs *fs, const struct node *n)
+{
+	char target[PATH_MAX];
+
+	if (served_target(target, fs, n->sequence, &n->version) < 0)
+		target[0] = '\0';	/* it is about to be a directory again */
+	ops_fill(st, fs, n->ino, S_IFLNK | 0777, 1, strlen(target), n->time_ns);
+}
+
 void ops_fill_node(struct stat *st, struct fs *fs, const struct node *n)
 {
+	if (n->link) {
+		fill_link(st, fs, n);
+		return;
+	}
 	ops_fill(st, fs, n->ino, n->dir ? S_IFDIR | 0555 : S_IFREG | 0444, n->nlink,
 	     n->dir ? BLKSIZE : n->size, n->time_ns);
 }
@@ -194,6 +218,7 @@ int ops_parse_sequence(uint64_t *out, const char *name)
 int ops_find_version(struct node *out, struct fs *fs, const char *name)
 {
 	struct wfs_model *m = NULL;
+	char target[PATH_MAX];
 	uint64_t sequence;
 	int r;
 
@@ -202,7 +227,8 @@ int ops_find_version(struct node *out, struct fs *fs, const char *name)
 		m = wfs_replica_find(fs->replica, sequence);
 	if (!m)
 		return -ENOENT;
-	r = tree_lookup_version(fs->tree, wfs_model_version(m), wfs_model_id(m), out);
+	r = tree_lookup_version(fs->tree, wfs_model_version(m), wfs_model_id(m),
+				wfs_model_link(m, target, sizeof(target)), out);
 	wfs_model_put(m);
 	return r;
 }
@@ -263,9 +289,21 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 	fuse_reply_none(req);
 }
 
+static int version_target(char out[PATH_MAX], fuse_req_t req, uint64_t ino)
+{
+	struct fs *fs = fs_of(req);
+	struct node n;
+	int r = tree_get(fs->tree, ino, &n);
+
+	if (r < 0 || !n.link)
+		return r < 0 ? r : -EINVAL;
+	bind_touch(fs->bind, caller(req), n.sequence);
+	return served_target(out, fs, n.sequence, &n.version);
+}
+
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 {
-	char target[64];
+	char target[PATH_MAX];
 	uint64_t ns;
 	int r = -EINVAL;
 
@@ -273,6 +311,8 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 		r = latest_target(target, sizeof(target), fs_of(req), req, &ns);
 	else if (hub_is(ino))
 		r = hub_readlink(target, sizeof(target), req, ino);
+	else
+		r = version_target(target, req, ino);
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else

@@ -106,7 +106,7 @@ static int list_versions(struct dirbuf *d, uint64_t off)
 		if (ops_find_version(&node, fs, name) < 0)
 			continue;
 		tree_forget(fs->tree, node.ino, 1);
-		if (!dir_add_plain(d, name, node.ino, S_IFDIR, list[i] + 2))
+		if (!dir_add_plain(d, name, node.ino, node.link ? S_IFLNK : S_IFDIR, list[i] + 2))
 			break;
 	}
 	return 0;

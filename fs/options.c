@@ -21,6 +21,7 @@
 static const char *const ready_choices[] = { "complete", "delta", "manifest", "auto", NULL };
 static const char *const bind_choices[] = { "job", "process", "cgroup", "none", NULL };
 static const char *const pass_choices[] = { "auto", "on", "off", NULL };
+static const char *const serve_choices[] = { "mount", "link", NULL };
 static const char *const level_choices[] = { "error", "warn", "info", "debug", NULL };
 
 #define OPT(name, type, field, choices, help) \
@@ -32,6 +33,8 @@ static const struct wfs_opt table[] = {
 	OPT("base", WFS_OPT_LIST, base, NULL, "DIR: a model directory at hand, used as base where it fits (repeatable)"),
 	OPT("ready", WFS_OPT_CHOICE, ready, ready_choices,
 	    "complete|delta|manifest|auto: when a version is shown (auto: complete, but the first at once)"),
+	OPT("serve", WFS_OPT_CHOICE, serve, serve_choices,
+	    "mount|link: complete versions are files of the mount, or links to plain files in the cache (mount)"),
 	OPT("lazy", WFS_OPT_FLAG, lazy, NULL, "fetch only what is read"),
 	OPT("rate", WFS_OPT_SIZE, rate, NULL, "SIZE a second at most in the background (0: no limit)"),
 	OPT("poll", WFS_OPT_TIME, poll_ms, NULL, "TIME between looks at the store (10s)"),
@@ -202,6 +205,11 @@ void options_replica(struct wfs_replica_opts *out, const struct options *o)
 		.accept_run = o->accept_run,
 		.cache_size = o->cache_size,
 		.min_free = o->min_free,
+		.link = o->serve == OPTIONS_SERVE_LINK,
+		.link_others = o->allow_other,
+		.link_code = o->show_code,
+		.link_umask = o->umask,
+		.link_idle_ms = o->linger_ms,
 		.keep_versions = o->keep_versions,
 		.poll_ms = o->poll_ms,
 		.read_timeout_ms = o->read_timeout_ms,

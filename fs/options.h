@@ -17,6 +17,7 @@
 struct options {
 	char *cache, *config, *cacert, *fsname, *hub;
 	struct wfs_strings base;
+	unsigned serve;			/* 0, or OPTIONS_SERVE_LINK */
 	unsigned ready;			/* enum wfs_ready, or OPTIONS_READY_AUTO */
 	unsigned log_level;		/* enum wfs_log_level */
 	unsigned poll_ms, read_timeout_ms, scrub_ms, linger_ms, join_ms;
@@ -30,6 +31,7 @@ struct options {
 
 /* `complete`, except that the first version of an empty cache is shown at once. */
 #define OPTIONS_READY_AUTO 3u
+#define OPTIONS_SERVE_LINK 1u
 
 /*
  * Defaults, then /etc/weightfs/weightfs.conf and ~/.config/weightfs/weightfs.conf (or only the file

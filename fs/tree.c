@@ -22,6 +22,8 @@
 #include "weightfs/base.h"
 #include "weightfs/buf.h"
 
+#define LINK_SALT 0x6b6e696cu	/* numbers of links differ from those of the directories in their place */
+
 struct entry {
 	uint64_t ino, size, n_lookup;
 	uint32_t parent, name, salt;
@@ -35,6 +37,7 @@ struct vtree {
 	uint64_t sequence, time_ns;
 	struct wfs_digest id;
 	uint64_t n_lookup;		/* sum over the entries */
+	bool link;			/* one entry, not a directory */
 	bool gone;			/* not shown any more: freed with the last lookup */
 	uint32_t n, cap;
 	struct entry *entry;
@@ -165,8 +168,9 @@ static int add_files(struct vtree *v, const struct wfs_version *ver, bool show_c
 	r = add_entry(v, 0, "", 0, &root);
 	if (r < 0)
 		return r;
-	v->entry[root].dir = true;
-	for (size_t i = 0; i < ver->n_files; i++) {
+	v->entry[root].dir = !v->link;
+	v->entry[root].salt = v->link ? LINK_SALT : 0;
+	for (size_t i = 0; !v->link && i < ver->n_files; i++) {
 		const struct wfs_file *f = &ver->files[i];
 
 		if (!show_code && wfs_name_is_code(f->path))
@@ -314,7 +318,7 @@ static int number(struct tree *t, struct vtree *v)
 	return 0;
 }
 
-static int make_vtree(struct tree *t, const struct wfs_version *ver, const struct wfs_digest *id,
+static int make_vtree(struct tree *t, const struct wfs_version *ver, const struct wfs_digest *id, bool link,
 		      struct vtree **out)
 {
 	struct vtree *v = calloc(1, sizeof(*v));
@@ -325,6 +329,7 @@ static int make_vtree(struct tree *t, const struct wfs_version *ver, const struc
 	v->sequence = ver->sequence;
 	v->time_ns = ver->time_ns;
 	v->id = *id;
+	v->link = link;
 	r = add_files(v, ver, t->show_code);
 	if (r == 0)
 		r = sort_children(v);
@@ -348,7 +353,7 @@ static void describe(struct node *out, struct vtree *v, uint32_t i)
 
 	*out = (struct node){
 		.ino = e->ino, .size = e->size, .time_ns = v->time_ns, .sequence = v->sequence,
-		.version = v->id, .dir = e->dir, .file = e->file,
+		.version = v->id, .dir = e->dir, .link = v->link, .file = e->file,
 		.nlink = e->dir ? 2 + e->n_dirs : 1,
 	};
 }
@@ -359,7 +364,7 @@ static void count_lookup(struct vtree *v, uint32_t i)
 	v->n_lookup++;
 }
 
-int tree_lookup_version(struct tree *t, const struct wfs_version *ver, const struct wfs_digest *id,
+int tree_lookup_version(struct tree *t, const struct wfs_version *ver, const struct wfs_digest *id, bool link,
 			struct node *out)
 {
 	struct vtree *v;
@@ -367,10 +372,10 @@ int tree_lookup_version(struct tree *t, const struct wfs_version *ver, const str
 
 	pthread_mutex_lock(&t->lock);
 	for (v = t->first; v; v = v->next)
-		if (v->sequence == ver->sequence && wfs_digest_equal(&v->id, id))
+		if (v->sequence == ver->sequence && v->link == link && wfs_digest_equal(&v->id, id))
 			break;
 	if (!v)
-		r = make_vtree(t, ver, id, &v);
+		r = make_vtree(t, ver, id, link, &v);
 	if (r == 0) {
 		v->gone = false;	/* it may have left and come back */
 		count_lookup(v, 0);

@@ -29,7 +29,7 @@ enum {
 struct node {
 	uint64_t ino, size, time_ns, sequence;
 	struct wfs_digest version;
-	bool dir;
+	bool dir, link;			/* link: the version itself, as a symbolic link */
 	uint32_t nlink;
 	uint32_t file;			/* index into wfs_version.files, unless dir */
 };
@@ -41,8 +41,9 @@ typedef uint64_t tree_hash_fn(const void *data, size_t len);
 struct tree *tree_new(bool show_code, tree_hash_fn *hash);
 void tree_free(struct tree *t);
 
-/* Directory of a version; counts one lookup.  -ENOMEM. */
-int tree_lookup_version(struct tree *t, const struct wfs_version *v, const struct wfs_digest *id,
+/* Directory of a version, or (link) the symbolic link that it is shown as, which has a number of its own;
+ * counts one lookup.  -ENOMEM. */
+int tree_lookup_version(struct tree *t, const struct wfs_version *v, const struct wfs_digest *id, bool link,
 			struct node *out);
 /* A name in a directory; counts one lookup.  -ENOENT, -ESTALE. */
 int tree_lookup(struct tree *t, uint64_t dir, const char *name, struct node *out);

@@ -2,7 +2,8 @@
 # bash completion for weightfs and weightsync
 
 _weightfs_mount_options="accept_run allow_other base= bind= cache= cache_size= cacert= config= foreground fsname= gid=
-	hub= join= keep_versions= lazy linger= log_level= min_free= noexec passthrough= poll= rate= read_timeout= ready= scrub= show_code
+	hub= join= keep_versions= lazy linger= log_level= min_free= noexec passthrough= poll= rate= read_timeout= ready= scrub= serve=
+	show_code
 	uid= umask= workers="
 
 # The word in COMP_LINE that began with -o may hold several options: complete the one behind the last comma.
@@ -12,6 +13,7 @@ _weightfs_complete_options()
 
 	case $cur in *,*) done=${cur%,*}, cur=${cur##*,} ;; esac
 	case $cur in
+	serve=*) mapfile -t COMPREPLY < <(compgen -W "mount link" -- "${cur#*=}") ;;
 	ready=*) mapfile -t COMPREPLY < <(compgen -W "complete delta manifest auto" -- "${cur#*=}") ;;
 	bind=*) mapfile -t COMPREPLY < <(compgen -W "job process cgroup none" -- "${cur#*=}") ;;
 	log_level=*) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "${cur#*=}") ;;

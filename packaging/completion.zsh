@@ -15,6 +15,7 @@ _weightfs_mount_options() {
 		'log_level[what is logged]:level:(error warn info debug)' 'min_free[bytes left free]:size' \
 		'noexec[nothing may be executed]' 'passthrough[the kernel reads complete files]:when:(auto on off)' 'poll[time between looks]:time' 'rate[bytes a second]:size' \
 		'read_timeout[how long a read waits]:time' \
+		'serve[complete versions are files of the mount, or links into the cache]:how:(mount link)' \
 		'ready[when a version is shown]:when:(complete delta manifest auto)' \
 		'scrub[time between checks]:time' 'show_code[show code and pickles]' 'workers[threads]:number'
 }

@@ -39,7 +39,7 @@ static void check_paths(struct tree *t, bool code)
 {
 	struct node root, n;
 
-	CHECK_INT(tree_lookup_version(t, &version, &id, &root), 0, "version");
+	CHECK_INT(tree_lookup_version(t, &version, &id, false, &root), 0, "version");
 	CHECK(root.dir && root.nlink == 4 && root.time_ns == 9);
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		bool hidden = !code && wfs_name_is_code(files[i].path);
@@ -78,8 +78,8 @@ static void test_collisions_are_settled_the_same_way(void)
 
 	check_paths(t, true);
 	check_paths(u, true);
-	tree_lookup_version(t, &version, &id, &root);
-	tree_lookup_version(u, &version, &id, &again);
+	tree_lookup_version(t, &version, &id, false, &root);
+	tree_lookup_version(u, &version, &id, false, &again);
 	CHECK(root.ino == again.ino);
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		walk(t, &root, files[i].path, &n);
@@ -98,8 +98,8 @@ static void test_numbers_differ_between_versions(void)
 	struct node a, b, x, y;
 
 	next.sequence = 43;
-	CHECK_INT(tree_lookup_version(t, &version, &id, &a), 0, "one");
-	CHECK_INT(tree_lookup_version(t, &next, &other_id, &b), 0, "other");
+	CHECK_INT(tree_lookup_version(t, &version, &id, false, &a), 0, "one");
+	CHECK_INT(tree_lookup_version(t, &next, &other_id, false, &b), 0, "other");
 	walk(t, &a, "a/z", &x);
 	walk(t, &b, "a/z", &y);
 	CHECK(a.ino != b.ino && x.ino != y.ino);
@@ -114,7 +114,7 @@ static void test_listing(void)
 	struct node root, n;
 	size_t i = 0;
 
-	tree_lookup_version(t, &version, &id, &root);
+	tree_lookup_version(t, &version, &id, false, &root);
 	for (; tree_child(t, root.ino, i, false, name, &n) == 0 && i < ARRAY_SIZE(want); i++)
 		CHECK_STR(name, want[i]);
 	CHECK_INT(i, ARRAY_SIZE(want), "entries");
@@ -126,12 +126,12 @@ static void test_version_that_left(void)
 	struct tree *t = tree_new(false, wfs_xxh3);
 	struct node root, file, n;
 
-	tree_lookup_version(t, &version, &id, &root);
+	tree_lookup_version(t, &version, &id, false, &root);
 	tree_lookup(t, root.ino, "a-b", &file);
 	tree_left(t, 42);
 	CHECK_INT(tree_get(t, file.ino, &n), -ESTALE, "held file");
 	CHECK_INT(tree_lookup(t, root.ino, "a-b", &n), -ESTALE, "name");
-	CHECK_INT(tree_lookup_version(t, &version, &id, &n), 0, "comes back");
+	CHECK_INT(tree_lookup_version(t, &version, &id, false, &n), 0, "comes back");
 	CHECK_INT(tree_get(t, file.ino, &n), 0, "with the same number");
 	tree_forget(t, file.ino, 1);
 	tree_forget(t, root.ino, 2);

@@ -40,6 +40,10 @@ struct wfs_replica_opts {
 	bool accept_run;		/* the store has a new run id: drop the cache of the old one */
 	uint64_t cache_size;		/* bytes on disk at most; 0: as the disk allows */
 	uint64_t min_free;		/* bytes of the cache's disk kept free */
+	bool link;			/* complete versions also as plain files: wfs_model_link */
+	bool link_others, link_code;	/* which other users may reach; with code and pickles */
+	unsigned link_umask;		/* permission bits that they lack */
+	unsigned link_idle_ms;		/* they are evicted when they were unused for so long */
 	unsigned keep_versions;		/* complete versions kept beside the newest */
 	unsigned poll_ms;		/* time between looks at the store; jitter is added */
 	unsigned read_timeout_ms;	/* a reader waits so long without any progress, then EIO */
@@ -84,6 +88,12 @@ int wfs_replica_pin(struct wfs_replica *r, uint64_t sequence, bool on, struct wf
 /* Called from a replica thread after a version is shown and after one has left. */
 typedef void wfs_shown_fn(void *arg, uint64_t sequence, bool shown);
 void wfs_replica_on_shown(struct wfs_replica *r, wfs_shown_fn *fn, void *arg);
+
+/* Where a complete version lies as plain files, which anybody may read without us; false: nowhere (now). */
+bool wfs_model_link(struct wfs_model *m, char *out, size_t cap);
+/* Called from a replica thread after a shown version has got or lost that place; arg is on_shown's. */
+typedef void wfs_shape_fn(void *arg, uint64_t sequence);
+void wfs_replica_on_shape(struct wfs_replica *r, wfs_shape_fn *fn);
 
 /* A version in use is not evicted: it has references beyond the replica's own, or files of it are open or
  * mapped by whoever got at them without us (man weightfs-design, "In use or not"). */

@@ -10,6 +10,7 @@
  *   objects/<digest>   version objects, tables, small files: SHA-256 checked at every read
  *   images/<table>/    data, map: one file of a version (image.c)
  *   stash/<table>      stored bytes on their way into an image (source.c)
+ *   served/<n>/        complete versions as plain files (served.c)
  *   tmp/               swept at start
  *
  * All names are our own hex or decimal numbers.  Everything small is written to a temporary,

@@ -58,6 +58,21 @@ bool wfs_model_in_use(struct wfs_model *m, unsigned own)
 	return open || lent_out(m);
 }
 
+/* Who reads past us leaves no trace between two files: so such a version must have been seen unused for a
+ * while, not only now. */
+bool wfs_model_idle(struct wfs_model *m)
+{
+	uint64_t now = wfs_now_ns();
+
+	if (wfs_model_in_use(m, 1)) {
+		m->idle_since_ns = 0;
+		return false;
+	}
+	if (!m->idle_since_ns)
+		m->idle_since_ns = now;
+	return !m->linked || now - m->idle_since_ns >= m->r->o.link_idle_ms * 1000000ull;
+}
+
 /* ---- choosing ---- */
 
 /* The versions that may go by age, the oldest first, each with a reference for the caller. */
@@ -114,7 +129,7 @@ static struct wfs_model *pick(struct wfs_replica *r, const struct wfs_model *spa
 	size_t n = old_versions(r, spare, keep, &list);
 
 	for (size_t i = 0; !victim && i < n; i++)
-		if (!list[i]->pinned && !wfs_model_in_use(list[i], 1) && hide(r, list[i]))
+		if (!list[i]->pinned && wfs_model_idle(list[i]) && hide(r, list[i]))
 			victim = list[i];
 	put_versions(list, n);
 	return victim;
@@ -128,6 +143,7 @@ static int drop(struct wfs_replica *r, struct wfs_model *m, struct wfs_err *err)
 	ret = wfs_cache_unrecord(&r->cache, sequence, err);
 	if (r->shown_fn)
 		r->shown_fn(r->shown_arg, sequence, false);
+	wfs_served_drop(m);
 	wfs_model_put(m);
 	return ret;
 }

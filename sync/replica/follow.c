@@ -32,6 +32,7 @@ static int new_run(struct wfs_replica *r, const struct wfs_run *run, struct wfs_
 	if (r->run.s[0]) {
 		log_warn("store has a new run %s: dropping the cache of run %s", run->s, r->run.s);
 		wfs_replica_forget(r);
+		wfs_served_sweep(r);
 		ret = wfs_cache_wipe(&r->cache, err);
 		if (ret < 0)
 			return ret;
@@ -174,6 +175,7 @@ static bool show_early(struct wfs_replica *r)
 static int build(struct wfs_replica *r, struct wfs_model *m, const struct wfs_commit *c, bool *no_room,
 		 struct wfs_err *err)
 {
+	struct wfs_err why = { "" };
 	int ret;
 
 	ret = wfs_evict(r, m, err);
@@ -185,6 +187,8 @@ static int build(struct wfs_replica *r, struct wfs_model *m, const struct wfs_co
 	}
 	if (ret == 0)
 		ret = wfs_replica_complete(r, m, NULL, err);
+	if (ret == 0 && r->o.link && !m->shown && wfs_served_make(m, &why) < 0)
+		log_warn("%s: it is shown as a directory of the mount", why.msg);
 	if (ret == 0)
 		ret = wfs_replica_show(r, m, c, err);
 	wfs_unreserve(r, m);
@@ -204,6 +208,7 @@ static bool wait_for_room(struct wfs_replica *r, struct wfs_model *m)
 
 	while (!r->stop && wfs_now_ns() < until) {
 		wfs_store_wait(r->store, ROOM_MS, &r->stop);
+		wfs_served_sync(r);
 		if (wfs_evict_again(r, m, &err))
 			return true;
 		if (err.msg[0])
@@ -303,6 +308,7 @@ void *wfs_follow_main(void *arg)
 		if (ret == -ENOENT && !err.msg[0])
 			ret = 0;			/* nothing published yet */
 		note(r, ret, &pending, &err);
+		wfs_served_sync(r);
 		/* After work there may be a newer one already: look at once. */
 		again = ret == 0 && pending.sequence && pending.sequence != finished;
 		finished = ret == 0 ? pending.sequence : finished;

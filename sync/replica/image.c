@@ -109,7 +109,7 @@ static int open_own(const struct wfs_image *img, const char *file, struct wfs_er
 {
 	int dir = img->r->cache.dir, fd;
 	char name[WFS_OBJECT_NAME];
-	struct stat st;
+	struct stat st = { 0 };
 
 	image_path(img, file, name);
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(st.st_mode)) {
@@ -117,6 +117,12 @@ static int open_own(const struct wfs_image *img, const char *file, struct wfs_er
 		wfs_remove_tree(dir, name, NULL);
 	}
 	fd = openat(dir, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	if (fd < 0 && errno == EACCES && fchmodat(dir, name, st.st_mode | 0200, 0) == 0) {
+		/* served.c protects it from writers: from us, too, unless we are root */
+		fd = openat(dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+		if (fd >= 0 && fchmod(fd, st.st_mode & 07777) < 0)
+			wfs_close_fd(&fd), fd = -1;
+	}
 	return fd < 0 ? wfs_fail_sys(err, "open %s/%s", img->r->cache.path, name) : fd;
 }
 
@@ -194,6 +200,9 @@ int wfs_image_open(struct wfs_image *img, struct wfs_err *err)
 		r = open_files(img, &img->data_fd, &img->map_fd, err);
 	if (r == 0)
 		r = load_map(img, err);
+	/* Left by one that was killed when it was about to mend it: see wfs_image_drop_block. */
+	if (r == 0 && !img->complete && img->r->cache.leases && !wfs_lease_free(img->data_fd))
+		r = wfs_image_renew(img, err);
 	if (r == 0) {
 		img->zero_hash = zero_chunk_hash();
 		img->opened = true;
@@ -255,17 +264,46 @@ static int write_presence(struct wfs_image *img, uint32_t b, uint8_t v, struct w
 	return wfs_pwrite(img->map_fd, &v, 1, (uint64_t)MAP_HEADER + b, err);
 }
 
+/* Throw the files away and begin again with empty ones behind the same descriptors, which other
+ * threads may be reading from: they find no valid hash and ask for the block again. */
+static void start_over(struct wfs_image *img)
+{
+	char name[WFS_OBJECT_NAME];
+	int data = -1, map = -1;
+
+	image_path(img, "", name);
+	wfs_remove_tree(img->r->cache.dir, name, NULL);
+	if (open_files(img, &data, &map, NULL) == 0 && ftruncate(data, (off_t)img->size) == 0 &&
+	    ftruncate(map, (off_t)hashes_off(img, img->n_blocks)) == 0) {
+		dup3(data, img->data_fd, O_CLOEXEC);
+		dup3(map, img->map_fd, O_CLOEXEC);
+		write_header(img, MAP_BUILDING, NULL);
+	}
+	wfs_close_fd(&data);
+	wfs_close_fd(&map);
+	for (uint32_t b = 0; b < img->n_blocks; b++)
+		if (img->state[b] != WFS_BUILDING)
+			img->state[b] = WFS_ABSENT;
+	img->n_built = 0;
+	img->complete = img->durable = false;
+}
+
 void wfs_image_drop_block(struct wfs_image *img, uint32_t b)
 {
+	bool in_use;
+
 	pthread_mutex_lock(&img->lock);
 	if (img->opened && img->state[b] == WFS_PRESENT) {
 		/* First the claim goes, on disk too: the block is about to be written again. */
+		in_use = img->complete && wfs_image_in_use(img);
 		img->complete = img->durable = false;
 		write_presence(img, b, 0, NULL);
 		write_header(img, MAP_BUILDING, NULL);
 		img->state[b] = WFS_ABSENT;
 		img->n_built--;
 		img->r->n_rot++;
+		if (in_use && wfs_image_renew(img, NULL) < 0)
+			start_over(img);	/* all of it is built again rather than this one written to */
 	} else if (img->opened && img->state[b] == WFS_CLAIMED) {
 		write_presence(img, b, 0, NULL);
 		img->state[b] = WFS_ABSENT;
@@ -404,30 +442,6 @@ int wfs_image_done(struct wfs_image *img, uint32_t b, const void *data, bool on_
 	pthread_cond_broadcast(&img->cond);
 	pthread_mutex_unlock(&img->lock);
 	return r < 0 ? wfs_wrap(err, r, "write image of %s", img->label) : 0;
-}
-
-/* Throw the files away and begin again with empty ones behind the same descriptors, which other
- * threads may be reading from: they find no valid hash and ask for the block again. */
-static void start_over(struct wfs_image *img)
-{
-	char name[WFS_OBJECT_NAME];
-	int data = -1, map = -1;
-
-	image_path(img, "", name);
-	wfs_remove_tree(img->r->cache.dir, name, NULL);
-	if (open_files(img, &data, &map, NULL) == 0 && ftruncate(data, (off_t)img->size) == 0 &&
-	    ftruncate(map, (off_t)hashes_off(img, img->n_blocks)) == 0) {
-		dup3(data, img->data_fd, O_CLOEXEC);
-		dup3(map, img->map_fd, O_CLOEXEC);
-		write_header(img, MAP_BUILDING, NULL);
-	}
-	wfs_close_fd(&data);
-	wfs_close_fd(&map);
-	for (uint32_t b = 0; b < img->n_blocks; b++)
-		if (img->state[b] != WFS_BUILDING)
-			img->state[b] = WFS_ABSENT;
-	img->n_built = 0;
-	img->complete = img->durable = false;
 }
 
 static int sync_dirs(struct wfs_image *img, struct wfs_err *err)

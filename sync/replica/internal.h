@@ -153,6 +153,8 @@ bool wfs_image_probe(struct wfs_image *img);
 bool wfs_image_synced(struct wfs_image *img);
 /* Has anybody but us its data open or mapped?  Where leases cannot be believed: was it ever given to readers? */
 bool wfs_image_in_use(struct wfs_image *img);
+/* Put a copy of the data in its place, behind the same descriptor.  Needs img->lock. */
+int wfs_image_renew(struct wfs_image *img, struct wfs_err *err);
 uint32_t wfs_image_block_len(const struct wfs_image *img, uint32_t b);
 bool wfs_image_has(struct wfs_image *img, uint32_t b);		/* PRESENT */
 bool wfs_image_claims(struct wfs_image *img, uint32_t b);	/* PRESENT or CLAIMED: to be checked when used */
@@ -313,7 +315,8 @@ struct wfs_model {
 	struct wfs_image **images;	/* per file; NULL: whole */
 	unsigned refs;			/* replica->lock */
 	bool shown, pinned;		/* replica->lock */
-	atomic_bool complete, synced;
+	atomic_bool complete, synced, linked;
+	_Atomic uint64_t idle_since_ns;	/* not in use since then, as far as was looked; 0: in use */
 	uint64_t need;			/* bytes to build it, when last asked; of the follow thread, as are */
 	struct wfs_image **bases;	/* complete images it is built from: they stay until it is */
 	size_t n_bases;
@@ -408,10 +411,24 @@ bool wfs_evict_again(struct wfs_replica *r, struct wfs_model *m, struct wfs_err 
 void wfs_unreserve(struct wfs_replica *r, struct wfs_model *m);
 /* Let go of the images that m was built from. */
 void wfs_release_bases(struct wfs_model *m);
+/* Not in use, and not lately either; for versions with one reference beside the list's, the caller's. */
+bool wfs_model_idle(struct wfs_model *m);
 /* Is m open, bound or mapped, beyond the list's reference and `own` of the caller's? */
 bool wfs_model_in_use(struct wfs_model *m, unsigned own);
 /* Remove images, stashes and objects that nothing of ours needs and nobody has open. */
 int wfs_sweep(struct wfs_replica *r, struct wfs_err *err);
+
+/* ---- served.c: serve=link ------------------------------------------------------------------ */
+
+/* What an earlier life left; the shown versions as plain files. */
+int wfs_served_start(struct wfs_replica *r, struct wfs_err *err);
+/* A complete version as a directory of plain files, from now on shown as a link to it. */
+int wfs_served_make(struct wfs_model *m, struct wfs_err *err);
+void wfs_served_drop(struct wfs_model *m);
+/* Versions that became complete and are not in use become links; those with a rotten block are none. */
+void wfs_served_sync(struct wfs_replica *r);
+/* Remove what belongs to no version. */
+void wfs_served_sweep(struct wfs_replica *r);
 
 /* ---- replica.c ---------------------------------------------------------------------------- */
 
@@ -440,6 +457,7 @@ struct wfs_replica {
 	struct wfs_digest *wanted;		/* tables of the version to come; of the follow thread */
 	size_t n_wanted;
 	wfs_shown_fn *shown_fn;
+	wfs_shape_fn *shape_fn;
 	void *shown_arg;
 	char problem[512];			/* of the last look, "" when it went well */
 	uint64_t problem_ns, looked_ns;

@@ -170,6 +170,11 @@ void wfs_replica_on_shown(struct wfs_replica *r, wfs_shown_fn *fn, void *arg)
 	r->shown_arg = arg;
 }
 
+void wfs_replica_on_shape(struct wfs_replica *r, wfs_shape_fn *fn)
+{
+	r->shape_fn = fn;
+}
+
 /* ---- life ---- */
 
 /* The newest complete version decides: an older one that never became complete is not shown. */
@@ -237,6 +242,8 @@ static int init(struct wfs_replica *r, struct wfs_err *err)
 		ret = wfs_cache_state_load(&r->cache, &r->highest, err);
 	if (ret == 0)
 		ret = load_records(r, err);
+	if (ret == 0 && r->store)
+		ret = wfs_served_start(r, err);
 	return ret;
 }
 

@@ -23,8 +23,8 @@
 #define RECOUNT_EVERY (32u << 20)	/* bytes written between two counts */
 #define DEPTH_MAX 12			/* of directories in a cache: served/N/ and a version's own below it */
 
-/* Bytes on disk below a directory. */
-static uint64_t tree_used(int dir, const char *name, int depth)
+/* Bytes on disk below a directory; of files with two names only where `linked`. */
+static uint64_t tree_used(int dir, const char *name, int depth, bool linked)
 {
 	uint64_t sum = 0;
 	struct dirent *e;
@@ -44,8 +44,8 @@ static uint64_t tree_used(int dir, const char *name, int depth)
 		if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
 		if (S_ISDIR(st.st_mode) && depth > 0)
-			sum += tree_used(dirfd(d), e->d_name, depth - 1);
-		else
+			sum += tree_used(dirfd(d), e->d_name, depth - 1, linked && strcmp(e->d_name, "served") != 0);
+		else if (linked || st.st_nlink == 1)
 			sum += (uint64_t)st.st_blocks * 512;
 	}
 	closedir(d);
@@ -54,7 +54,7 @@ static uint64_t tree_used(int dir, const char *name, int depth)
 
 uint64_t wfs_cache_used(struct wfs_cache *c)
 {
-	return tree_used(c->dir, ".", DEPTH_MAX);
+	return tree_used(c->dir, ".", DEPTH_MAX, true);
 }
 
 uint64_t wfs_cache_free(struct wfs_cache *c)

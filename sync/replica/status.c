@@ -43,9 +43,9 @@ static int put_model(struct wfs_buf *out, struct wfs_model *m, bool first)
 	if (r == 0)
 		r = wfs_buf_printf(out, ",\"time\":%" PRIu64 ",\"id\":\"%s\",\"files\":%zu,\"size\":%" PRIu64
 				   ",\"blocks\":%" PRIu64 ",\"blocks_built\":%" PRIu64 ",\"complete\":%s,\"pinned\":%s"
-				   ",\"in_use\":%s}", m->v.time_ns, wfs_hex(&m->id).s, m->v.n_files, size, blocks, built,
+				   ",\"in_use\":%s,\"linked\":%s}", m->v.time_ns, wfs_hex(&m->id).s, m->v.n_files, size, blocks, built,
 				   m->complete ? "true" : "false", m->pinned ? "true" : "false",
-				   wfs_model_in_use(m, 1) ? "true" : "false");
+				   wfs_model_in_use(m, 1) ? "true" : "false", m->linked ? "true" : "false");
 	return r;
 }
 
