@@ -58,7 +58,7 @@ static int plan_files(struct plan *p, struct wfs_path *paths, uint64_t *total, s
 	*total = 0;
 	for (size_t i = 0; r == 0 && i < v->n_files; i++) {
 		const struct wfs_file *f = &v->files[i], *before = old ? wfs_version_find(old, f->path) : NULL;
-		struct wfs_path path = { NULL };
+		struct wfs_path path = { .n_steps = 0 };
 
 		if (f->whole)
 			path.bytes = before && before->whole && wfs_digest_equal(&before->sha256, &f->sha256) ? 0 : f->size;

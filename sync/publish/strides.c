@@ -165,7 +165,7 @@ static int encode(struct wfs_strider *s, struct wfs_parent *old, const struct wf
 		  uint64_t back, uint64_t limit, struct wfs_err *err)
 {
 	struct wfs_progress quiet = { .cancel = s->progress ? s->progress->cancel : NULL };
-	struct wfs_pieces pieces = { NULL };
+	struct wfs_pieces pieces = { .n = 0 };
 	struct wfs_encode e = {
 		.store = s->store, .parent = old, .in = &s->in->v[i], .pieces = &pieces, .workers = s->workers,
 		.progress = &quiet, .limit = limit,

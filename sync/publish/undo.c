@@ -34,7 +34,7 @@ static int undo_file(struct wfs_strider *s, struct wfs_parent *old, struct wfs_p
 		     struct wfs_err *err)
 {
 	struct wfs_progress quiet = { .cancel = s->progress ? s->progress->cancel : NULL };
-	struct wfs_pieces pieces = { NULL };
+	struct wfs_pieces pieces = { .n = 0 };
 	struct wfs_input in;
 	struct wfs_encode e = {
 		.parent = now, .in = &in, .pieces = &pieces, .workers = s->workers, .progress = &quiet,
