@@ -62,6 +62,16 @@ struct mnt {
 
 /* ---- before anything is started ---- */
 
+/* Not by stat: the kernel may have the attributes of the root of a dead mount. */
+static bool answers(const char *point)
+{
+	int fd = open(point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || (errno != ENOTCONN && errno != ECONNABORTED);
+}
+
 /* A mount of ours whose daemon was killed stands in the way; a live one is left alone. */
 static int clean_mount_point(const char *point, struct wfs_err *err)
 {
@@ -70,7 +80,7 @@ static int clean_mount_point(const char *point, struct wfs_err *err)
 	int r;
 
 	while (mount_find(&e, point, NULL) == 0 && mount_is_ours(&e)) {
-		if (stat(point, &st) == 0 || errno != ENOTCONN)
+		if (answers(point))
 			return wfs_fail(err, -EBUSY, "%s: a weightfs is mounted there already", point);
 		r = mount_remove(point, true, err);
 		if (r < 0)
@@ -309,7 +319,7 @@ static void on_shown(void *arg, uint64_t sequence, bool shown)
 	if (shown)
 		control_shown(m->control);
 	else
-		keeper_left(m->keeper, sequence);
+		keeper_left(m->keeper, sequence, true);
 }
 
 /* A directory has become a link, or a link a directory: the kernel asks again. */
@@ -317,7 +327,7 @@ static void on_shape(void *arg, uint64_t sequence)
 {
 	struct mnt *m = arg;
 
-	keeper_left(m->keeper, sequence);
+	keeper_left(m->keeper, sequence, false);
 }
 
 static void on_kick(int sig)
