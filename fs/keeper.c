@@ -22,7 +22,10 @@ struct keeper {
 	pthread_cond_t wake;		/* work, quit */
 	pthread_cond_t idle;		/* no hook is running */
 	bool init_seen, up, quiet, quit, in_hook;
-	uint64_t *left;			/* sequences to forget */
+	struct left {
+		uint64_t sequence;
+		bool gone;		/* not only shown in another way */
+	} *left;
 	size_t n_left;
 	pthread_t thread;
 };
@@ -31,12 +34,13 @@ struct keeper {
 static void forget_left(struct keeper *k)
 {
 	while (k->n_left && !k->quiet) {
-		uint64_t sequence = k->left[--k->n_left];
+		struct left left = k->left[--k->n_left];
 
 		k->in_hook = true;
 		pthread_mutex_unlock(&k->lock);
-		tree_left(k->fs->tree, sequence);
-		k->hooks.left(k->hooks.arg, sequence);
+		if (left.gone)
+			tree_left(k->fs->tree, left.sequence);
+		k->hooks.left(k->hooks.arg, left.sequence);
 		pthread_mutex_lock(&k->lock);
 		k->in_hook = false;
 		pthread_cond_broadcast(&k->idle);
@@ -117,15 +121,15 @@ void keeper_init_seen(struct keeper *k)
 	pthread_mutex_unlock(&k->lock);
 }
 
-void keeper_left(struct keeper *k, uint64_t sequence)
+void keeper_left(struct keeper *k, uint64_t sequence, bool gone)
 {
-	uint64_t *left;
+	struct left *left;
 
 	pthread_mutex_lock(&k->lock);
 	left = realloc(k->left, (k->n_left + 1) * sizeof(*left));
 	if (left) {		/* otherwise it stays in the kernel's cache; opening it fails rightly */
 		k->left = left;
-		k->left[k->n_left++] = sequence;
+		k->left[k->n_left++] = (struct left){ sequence, gone };
 	}
 	pthread_cond_signal(&k->wake);
 	pthread_mutex_unlock(&k->lock);

@@ -27,7 +27,9 @@ struct keeper_hooks {
 int keeper_start(struct keeper **out, struct fs *fs, const struct keeper_hooks *hooks,
 		 struct wfs_err *err);
 void keeper_init_seen(struct keeper *k);	/* the kernel has said hello */
-void keeper_left(struct keeper *k, uint64_t sequence);
+/* The version has left; or (not gone) it is a link now and no directory, or the other way round: then
+ * who is in the directory can go on there. */
+void keeper_left(struct keeper *k, uint64_t sequence, bool gone);
 
 /* No hook runs after this returns (one that the kernel holds is given up on after a second). */
 void keeper_quiet(struct keeper *k);

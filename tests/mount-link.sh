@@ -97,8 +97,14 @@ test_becomes_a_link_when_nobody_has_it()
 	until_true 30 eval '[ "$(field ".versions[0].complete")" = true ]'
 	tell check same
 	as_user test ! -L "$M/versions/1"
+	# who is in the directory goes on there
+	# shellcheck disable=SC2016 # for the inner shell
+	as_user bash -c 'cd "$1" && echo in && until [ -L "$1" ]; do sleep 0.05; done && diff -r --exclude=code.py "$2" .' \
+		- "$M/versions/1" "$CK/1" >"$TMPDIR/inside" &
+	until_true 20 grep -q in "$TMPDIR/inside"
 	tell unmap unmapped
 	until_true 30 reads_linked 1
+	wait $!
 	same 1
 	end
 }

@@ -394,19 +394,24 @@ void wfs_model_file_status(struct wfs_model *m, size_t i, struct wfs_file_status
 	out->n_built = out->complete ? img->n_blocks : img->opened ? img->n_built : 0;
 }
 
+#define LEASE_TRIES 1000
+
 int wfs_model_data_open(struct wfs_model *m, size_t i, struct wfs_err *err)
 {
 	struct wfs_image *img = m->images[i];
 	struct stat st;
 	char name[WFS_OBJECT_NAME];
-	int fd, r;
+	int fd = -1, r;
 
 	if (!img || !wfs_image_probe(img))
 		return -EAGAIN;
 	r = wfs_model_data_path(m, i, name, err);
 	if (r < 0)
 		return r;
-	fd = openat(m->r->cache.dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	img->exposed = true;
+	/* While somebody of ours asks for a lease it is EAGAIN, for a moment. */
+	for (int t = 0; fd < 0 && t < LEASE_TRIES && (t == 0 || errno == EAGAIN); t++)
+		fd = openat(m->r->cache.dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return wfs_fail_sys(err, "open %s/%s", m->r->cache.path, name);
 	/* a truncated one would be served as it is */
