@@ -242,11 +242,11 @@ class Bench:
 
     # ---- timing ----
 
-    def read(self, mode, targets, processes=1, k=1, user=None, runs=None):
+    def read(self, mode, targets, processes=1, k=1, user=None, runs=None, count=None):
         """targets: name -> (files, files whose pages are dropped before, files that are read before).
         Name -> (bytes, median seconds)."""
         cmd = [self.reader, "-m", mode, "-n", runs or self.runs, "-p", processes, "-k", k,
-               "-c", min(20000, self.mib * 8)]		# pages of a shard, an eighth of them: or all would be read soon
+               "-c", count or min(20000, self.mib * 8)]	# an eighth of a shard's pages: else all would be read soon
         for name, (files, drop, warm) in targets.items():
             cmd += ["%s=%s" % (name, f) for f in files]
             for flag, paths in (("-d", drop), ("-w", warm)):
