@@ -12,6 +12,7 @@ enum { CMD_USAGE = -1 };
 
 int cmd_status(int argc, char **argv);
 int cmd_wait(int argc, char **argv);
+int cmd_hooks(int argc, char **argv);
 int cmd_events(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_pin(int argc, char **argv);		/* and unpin */

@@ -32,6 +32,10 @@ struct report {
 	uint64_t sequence, time, files, size, blocks, blocks_built, complete;
 	char label[TEXT];
 	struct wfs_buf lines;
+	/* the hook at hand, and a line for each one */
+	uint64_t told;
+	char hook[TEXT], state[TEXT], error[TEXT];
+	struct wfs_buf hooks;
 };
 
 #define NUMBER(a, b, field) { a, b, offsetof(struct report, field), false }
@@ -57,6 +61,8 @@ static const struct member {
 	NUMBER("versions", "sequence", sequence), STRING("versions", "label", label), NUMBER("versions", "time", time),
 	NUMBER("versions", "files", files), NUMBER("versions", "size", size), NUMBER("versions", "blocks", blocks),
 	NUMBER("versions", "blocks_built", blocks_built), NUMBER("versions", "complete", complete),
+	STRING("hooks", "name", hook), STRING("hooks", "state", state), NUMBER("hooks", "told", told),
+	STRING("hooks", "error", error),
 };
 
 static bool is_member(const struct member *m, const struct wfs_json_event *ev)
@@ -96,12 +102,27 @@ static int end_version(struct report *p)
 	return r;
 }
 
+static int end_hook(struct report *p)
+{
+	char told[40] = "no version";
+
+	if (p->told)
+		snprintf(told, sizeof(told), "version %" PRIu64, p->told);
+	return wfs_buf_printf(&p->hooks, "  hook      %s: %s, was told %s%s%s\n", p->hook, p->state, told,
+			      p->error[0] ? "; " : "", p->error);
+}
+
+static bool ends(const struct wfs_json_event *ev, const char *list)
+{
+	return ev->kind == WFS_JSON_OBJECT_END && ev->depth == 2 && ev->key[0] && strcmp(ev->key[0], list) == 0;
+}
+
 static int take(void *arg, const struct wfs_json_event *ev, struct wfs_err *err)
 {
 	struct report *p = arg;
 
-	if (ev->kind == WFS_JSON_OBJECT_END && ev->depth == 2 && ev->key[0] && strcmp(ev->key[0], "versions") == 0)
-		return end_version(p) < 0 ? wfs_fail(err, -ENOMEM, "out of memory") : 0;
+	if (ends(ev, "versions") || ends(ev, "hooks"))
+		return (ends(ev, "hooks") ? end_hook(p) : end_version(p)) < 0 ? wfs_fail(err, -ENOMEM, "out of memory") : 0;
 	for (size_t i = 0; i < ARRAY_SIZE(members); i++) {
 		char *to = (char *)p + members[i].offset;
 
@@ -167,6 +188,8 @@ static void print_report(const struct report *p)
 {
 	print_state(p);
 	print_work(p);
+	if (p->hooks.len)
+		fputs((const char *)p->hooks.data, stdout);
 	if (p->lines.len)
 		printf("\n  version  published            files        size  here  label\n%.*s", (int)p->lines.len,
 		       (const char *)p->lines.data);
@@ -190,7 +213,7 @@ static int answer(const struct client *c, struct report *p, bool json, struct wf
 int cmd_status(int argc, char **argv)
 {
 	static const struct option longopts[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
-	struct report report = { .lines = WFS_BUF_INIT };
+	struct report report = { .lines = WFS_BUF_INIT, .hooks = WFS_BUF_INIT };
 	struct wfs_err err = { 0 };
 	struct client c;
 	bool json = false;
@@ -208,6 +231,7 @@ int cmd_status(int argc, char **argv)
 		return r;
 	r = answer(&c, &report, json, &err);
 	wfs_buf_free(&report.lines);
+	wfs_buf_free(&report.hooks);
 	if (r < 0) {
 		fprintf(stderr, "weightfs: %s\n", err.msg);
 		return EXIT_BAD;

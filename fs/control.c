@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 
 #include "control_internal.h"
+#include "hooktab.h"
 #include "weightfs/base.h"
 #include "weightfs/json.h"
 
@@ -33,6 +34,8 @@ static uint64_t in_ms(uint64_t ms)
 void peer_drop(struct control *c, struct peer *p)
 {
 	c->n_waiters -= p->counted;
+	if (p->hooks)
+		hooktab_detach(c->fs->hooktab);
 	close(p->fd);
 	wfs_buf_free(&p->out);
 	*p = (struct peer){ .fd = -1 };

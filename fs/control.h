@@ -6,6 +6,8 @@
  *   wait N MS         {"newest":S} once a version above N is shown; {"newest":S,"timeout":true} after MS
  *   events N          a line for each version above N from now on, the newest one first, if it is;
  *                     {"event":"end"} when the mount ends
+ *   hooks NAME...     {"ok":true}: the caller runs these hooks until it closes; for owner and root
+ *   hook NAME ...     what weightfs hooks says of one: control_hooks.c
  *   poke              look at the store now
  *   pin N, unpin N    keep version N from being evicted, or no longer; for its owner and root
  *   stop              end the mount, as SIGTERM does; for its owner and root

@@ -12,8 +12,6 @@
 #include "weightfs/base.h"
 #include "weightfs/json.h"
 
-#define WAIT_MS_MAX	(7u * 24 * 3600 * 1000)
-
 enum who { ANYONE, OWNER, ROOT };	/* OWNER: of the mount, and root */
 
 static void command_status(struct control *c, struct peer *p, const char *args)
@@ -54,7 +52,7 @@ static void command_wait(struct control *c, struct peer *p, const char *args)
 	if (sscanf(args, "%" SCNu64 " %" SCNu64, &p->above, &ms) != 2)
 		peer_refuse(p, "wait needs a sequence and a time in milliseconds");
 	else
-		peer_wait(c, p, WFS_MIN(ms, (uint64_t)WAIT_MS_MAX), look_wait);
+		peer_wait(c, p, WFS_MIN(ms, (uint64_t)CONTROL_WAIT_MS_MAX), look_wait);
 }
 
 static void command_poke(struct control *c, struct peer *p, const char *args)
@@ -82,6 +80,8 @@ static const struct command {
 	{ "status", ANYONE, command_status },
 	{ "wait", ANYONE, command_wait },
 	{ "events", ANYONE, command_events },
+	{ "hooks", OWNER, command_hooks },
+	{ "hook", OWNER, command_hook },
 	{ "poke", ANYONE, command_poke },
 	{ "pin", OWNER, command_pin },
 	{ "unpin", OWNER, command_unpin },

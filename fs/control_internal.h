@@ -7,6 +7,7 @@
  *   control_cmds.c	the table of commands
  *   control_events.c	the listeners
  *   control_pin.c	pin and unpin, which take a thread
+ *   control_hooks.c	weightfs hooks
  *
  * Everything here runs in the control thread, so nothing may wait.
  */
@@ -25,6 +26,7 @@
 #define CONTROL_PEERS_MAX	512u		/* connections */
 #define CONTROL_WAITERS_MAX	448u		/* of them waiting or listening: some are left for status and stop */
 #define CONTROL_LINE_MAX	1024u
+#define CONTROL_WAIT_MS_MAX	(7u * 24 * 3600 * 1000)
 #define CONTROL_FOR_EVER_MS	(3650ull * 24 * 3600 * 1000)
 
 enum { FD_SIGNAL, FD_WAKE, FD_LISTEN, N_FIXED };
@@ -43,6 +45,8 @@ struct peer {
 	/* PEER_WAITS: called after something was shown and, once, late, at the deadline; it answers
 	 * or leaves the peer waiting */
 	void (*look)(struct control *c, struct peer *p, bool late);
+	bool hooks;			/* it is weightfs hooks */
+	char hook[33];			/* the hook that look_hook asks for */
 	bool listens;			/* after an answer it waits again, for ever */
 	uint64_t above;			/* the newest that it knows */
 	struct pin *pin;		/* look_pin's */
@@ -83,6 +87,10 @@ void control_pin_reap(struct control *c, bool all);	/* free what has ended, or w
 
 /* control_cmds.c: run the command in p->line. */
 void control_command(struct control *c, struct peer *p);
+
+/* control_hooks.c */
+void command_hooks(struct control *c, struct peer *p, const char *args);
+void command_hook(struct control *c, struct peer *p, const char *args);
 
 /* control_events.c */
 void command_events(struct control *c, struct peer *p, const char *args);

@@ -24,7 +24,7 @@ static int take(void *arg, const struct wfs_json_event *ev, struct wfs_err *err)
 
 	if (ev->kind == WFS_JSON_STRING) {
 		if (wfs_json_at_top(ev, "event"))
-			e->end = strcmp(ev->text, "end") == 0;
+			e->end = strcmp(ev->text, "end") == 0, e->none = strcmp(ev->text, "none") == 0;
 		else if (wfs_json_at_top(ev, "path"))
 			return keep(&e->path, ev, err);
 		else if (wfs_json_at_top(ev, "label"))
@@ -57,9 +57,9 @@ int event_parse(struct event *out, const void *line, size_t len, struct wfs_err 
 	e.id = or_empty(e.id);
 	if (r == 0 && (!e.path || !e.label || !e.id))
 		r = wfs_fail(err, -ENOMEM, "out of memory");
-	if (r == 0 && !e.end && (!e.sequence || e.path[0] != '/'))
+	if (r == 0 && !e.end && !e.none && (!e.sequence || e.path[0] != '/'))
 		r = wfs_fail(err, -EBADMSG, "the daemon sent something that is no event");
-	if (r < 0 || e.end)
+	if (r < 0 || e.end || e.none)
 		event_free(&e);
 	if (r == 0)
 		*out = e;

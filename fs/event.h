@@ -12,7 +12,7 @@
 #include "weightfs/err.h"
 
 struct event {
-	bool end;			/* the mount ends; nothing else is set */
+	bool end, none;			/* the mount ends; there is no such version: nothing else is set */
 	uint64_t sequence, time_ns, skipped;
 	char *path, *label, *id;	/* "" when missing */
 };

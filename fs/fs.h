@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "bind.h"
+#include "hooktab.h"
 #include "hub.h"
 #include "options.h"
 #include "tree.h"
@@ -31,6 +32,7 @@ struct fs {
 	struct wfs_replica *replica;
 	struct tree *tree;
 	struct bind *bind;
+	struct hooktab *hooktab;	/* who was told which version */
 	struct views *views;		/* every open file */
 	struct passthrough *pass;
 	struct modes *modes;		/* how each open inode is served */

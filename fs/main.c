@@ -108,6 +108,7 @@ static const struct command {
 	{ "events", "MNT [--json] [--newer-than SEQUENCE]", cmd_events },
 	{ "pin", "MNT VERSION", cmd_pin },
 	{ "unpin", "MNT VERSION", cmd_pin },
+	{ "hooks", "MNT [--once] [--dry-run] [--config FILE]", cmd_hooks },
 	{ "verify", "CACHE", cmd_verify },
 };
 

@@ -285,6 +285,7 @@ static void on_sweep(void *arg)
 	struct mnt *m = arg;
 
 	ops_read_reap(&m->fs);
+	hooktab_save(m->fs.hooktab);
 }
 
 static void on_up(void *arg)
@@ -423,6 +424,9 @@ static int open_parts(struct mnt *m, struct wfs_err *err)
 	r = open_replica(m, &ro, err);
 	if (r < 0)
 		return r;
+	r = hooktab_open(&m->fs.hooktab, m->fs.replica, m->opt.cache, err);
+	if (r < 0)
+		return r;
 	m->fs.opt = &m->opt;
 	m->fs.mnt = m->point;
 	m->fs.start_ns = wfs_now_ns();
@@ -499,6 +503,7 @@ static void finish(struct mnt *m)
 	passthrough_free(m->fs.pass);
 	views_free(m->fs.views);
 	bind_free(m->fs.bind);
+	hooktab_close(m->fs.hooktab);
 	tree_free(m->fs.tree);
 	waiting_free(m->fs.waiting);
 	log_gate_free(m->fs.gate);

@@ -129,30 +129,19 @@ static int apply_list(struct options *o, const char *list, struct wfs_err *err)
 	return 0;
 }
 
-static int apply_file(struct options *o, const char *path, const char *mnt, bool must_exist,
+int options_each_file(const char *config, int (*fn)(void *arg, const char *path, struct wfs_err *err), void *arg,
 		      struct wfs_err *err)
-{
-	char section[4200];
-	const char *sections[] = { "mount", section, NULL };
-	int r;
-
-	snprintf(section, sizeof(section), "mount \"%s\"", mnt);
-	r = wfs_opt_parse_file(o, table, ARRAY_SIZE(table), path, sections, err);
-	if (r != -ENOENT)
-		return r;
-	return must_exist ? wfs_fail(err, -ENOENT, "config=%s: no such file", path) : 0;
-}
-
-static int apply_files(struct options *o, const char *config, const char *mnt, struct wfs_err *err)
 {
 	char path[4096];
 	const char *home = getenv("HOME"), *xdg = getenv("XDG_CONFIG_HOME");
 	int r;
 
-	if (config)
-		return apply_file(o, config, mnt, true, err);
-	r = apply_file(o, SYSTEM_CONF, mnt, false, err);
-	if (r < 0)
+	if (config) {
+		r = fn(arg, config, err);
+		return r == -ENOENT ? wfs_fail(err, r, "config=%s: no such file", config) : r;
+	}
+	r = fn(arg, SYSTEM_CONF, err);
+	if (r < 0 && r != -ENOENT)
 		return r;
 	if (xdg && *xdg == '/')
 		snprintf(path, sizeof(path), "%s/weightfs/weightfs.conf", xdg);
@@ -160,12 +149,29 @@ static int apply_files(struct options *o, const char *config, const char *mnt, s
 		snprintf(path, sizeof(path), "%s/.config/weightfs/weightfs.conf", home);
 	else
 		return 0;
-	return apply_file(o, path, mnt, false, err);
+	r = fn(arg, path, err);
+	return r == -ENOENT ? 0 : r;
+}
+
+struct apply {
+	struct options *o;
+	const char *mnt;
+};
+
+static int apply_file(void *arg, const char *path, struct wfs_err *err)
+{
+	const struct apply *a = arg;
+	char section[4200];
+	const char *sections[] = { "mount", section, NULL };
+
+	snprintf(section, sizeof(section), "mount \"%s\"", a->mnt);
+	return wfs_opt_parse_file(a->o, table, ARRAY_SIZE(table), path, sections, err);
 }
 
 int options_load(struct options *out, const char *list, const char *mnt, struct wfs_err *err)
 {
 	struct options first, o;
+	struct apply apply = { .o = &o, .mnt = mnt };
 	int r;
 
 	/* once for config= alone (and for complaints about -o before those about files) */
@@ -173,7 +179,7 @@ int options_load(struct options *out, const char *list, const char *mnt, struct 
 	set_defaults(&o);
 	r = apply_list(&first, list, err);
 	if (r == 0)
-		r = apply_files(&o, first.config, mnt, err);
+		r = options_each_file(first.config, apply_file, &apply, err);
 	if (r == 0)
 		r = apply_list(&o, list, err);
 	options_free(&first);

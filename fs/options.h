@@ -39,6 +39,10 @@ struct options {
  * -EINVAL says what would be right.  On success options_free.
  */
 int options_load(struct options *out, const char *list, const char *mnt, struct wfs_err *err);
+/* The files that options_load reads: fn returns -ENOENT for one that is not there, which is an error only
+ * for config (not NULL: only that one). */
+int options_each_file(const char *config, int (*fn)(void *arg, const char *path, struct wfs_err *err), void *arg,
+		      struct wfs_err *err);
 void options_free(struct options *o);
 
 void options_help(FILE *f);		/* one line an option */

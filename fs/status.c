@@ -117,6 +117,10 @@ int fs_status_json(struct fs *fs, struct wfs_buf *out)
 	if (r == 0)
 		r = wfs_json_quote(out, problem);
 	if (r == 0)
+		r = wfs_buf_printf(out, ",\"hooks\":");
+	if (r == 0)
+		r = hooktab_status(fs->hooktab, out);
+	if (r == 0)
 		r = wfs_replica_status(fs->replica, &rest);
 	if (r < 0)
 		return r;

@@ -36,7 +36,7 @@ _weightfs()
 		return
 	fi
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		words="mount unmount status wait events pin unpin verify --help --version"
+		words="mount unmount status wait events hooks pin unpin verify --help --version"
 	else
 		case ${COMP_WORDS[1]} in
 		mount) words="-o --help" ;;
@@ -44,6 +44,7 @@ _weightfs()
 		status) words="--json --help" ;;
 		wait) words="--newer-than --timeout --help" ;;
 		events) words="--json --newer-than --help" ;;
+		hooks) words="--once --dry-run --config --help" ;;
 		pin|unpin|verify) words="--help" ;;
 		esac
 	fi

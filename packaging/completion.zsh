@@ -29,6 +29,7 @@ _weightfs_commands() {
 	wait) _arguments '--newer-than[number]:number' '--timeout[seconds]:seconds' '--help[options]' \
 		'1:mount point:_files -/' ;;
 	events) _arguments '--json[as JSON]' '--newer-than[number]:number' '--help[options]' '1:mount point:_files -/' ;;
+	hooks) _arguments '--once[tell the newest and end]' '--dry-run[send nothing]' '--config[configuration]:file:_files' '--help[options]' '1:mount point:_files -/' ;;
 	pin|unpin) _arguments '--help[options]' '1:mount point:_files -/' '2:version:' ;;
 	verify) _arguments '--help[options]' '1:cache:_files -/' ;;
 	esac
@@ -55,7 +56,7 @@ _weightfs_programs() {
 	local -a commands
 	local curcontext=$curcontext state line
 	case $service in
-	weightfs) commands=(mount unmount status wait events pin unpin verify) ;;
+	weightfs) commands=(mount unmount status wait events hooks pin unpin verify) ;;
 	weightsync) commands=(publish log show pull plan verify gc) ;;
 	esac
 	_arguments -C '--help[commands]' '--version[version]' '1:command:($commands)' '*::argument:->rest'

@@ -52,6 +52,12 @@ int wfs_opt_parse_list(void *target, const struct wfs_opt *table, size_t n, cons
 int wfs_opt_parse_file(void *target, const struct wfs_opt *table, size_t n, const char *path,
 		       const char *const *sections, struct wfs_err *err);
 
+/* The same file for who makes sense of the sections himself: fn is called for each "name = value" in
+ * order; a negative return ends it, and is returned with the file and line in front of its message.
+ * -ENOENT: no file (no message). */
+typedef int wfs_conf_fn(void *arg, const char *section, const char *name, const char *value, struct wfs_err *err);
+int wfs_conf_read(const char *path, wfs_conf_fn *fn, void *arg, struct wfs_err *err);
+
 /* Free strings and lists of the table. */
 void wfs_opt_free(void *target, const struct wfs_opt *table, size_t n);
 int wfs_strings_add(struct wfs_strings *s, const char *text);

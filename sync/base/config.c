@@ -287,10 +287,8 @@ int wfs_opt_parse_list(void *target, const struct wfs_opt *table, size_t n, cons
 
 struct file_parse {
 	FILE *f;
-	void *target;
-	const struct wfs_opt *table;
-	size_t n;
-	const char *const *sections;
+	wfs_conf_fn *fn;
+	void *arg;
 	const char *path;
 	unsigned line;
 	int result;
@@ -332,14 +330,6 @@ static char *next_line(char *line, int size, void *arg)
 	return memmove(line, text, strlen(text) + 1);
 }
 
-static bool wanted(const struct file_parse *p, const char *section)
-{
-	for (const char *const *s = p->sections; *s; s++)
-		if (strcmp(*s, section) == 0)
-			return true;
-	return false;
-}
-
 /* Called for each "name = value"; 0 tells the library of a mistake. */
 static int on_option(void *arg, const char *section, const char *name, const char *value)
 {
@@ -348,25 +338,18 @@ static int on_option(void *arg, const char *section, const char *name, const cha
 
 	if (p->result < 0)
 		return 0;
-	if (!wanted(p, section)) {
-		if (*section)
-			return 1;
-		p->result = wfs_fail(p->err, -EINVAL, "%s:%u: \"%s\" stands before the first [section]",
-				     p->path, p->line, name);
-		return 0;
-	}
-	r = wfs_opt_set(p->target, p->table, p->n, name, value, p->err);
+	if (*section)
+		r = p->fn(p->arg, section, name, value, p->err);
+	else
+		r = wfs_fail(p->err, -EINVAL, "\"%s\" stands before the first [section]", name);
 	if (r < 0)
 		p->result = wfs_wrap(p->err, r, "%s:%u", p->path, p->line);
 	return r == 0;
 }
 
-int wfs_opt_parse_file(void *target, const struct wfs_opt *table, size_t n, const char *path,
-		       const char *const *sections, struct wfs_err *err)
+int wfs_conf_read(const char *path, wfs_conf_fn *fn, void *arg, struct wfs_err *err)
 {
-	struct file_parse p = {
-		.target = target, .table = table, .n = n, .sections = sections, .path = path, .err = err,
-	};
+	struct file_parse p = { .fn = fn, .arg = arg, .path = path, .err = err };
 	int line;
 	bool failed;
 
@@ -383,6 +366,31 @@ int wfs_opt_parse_file(void *target, const struct wfs_opt *table, size_t n, cons
 	if (line != 0)
 		return wfs_fail(err, -EINVAL, "%s:%d: neither [section] nor name = value", path, line);
 	return 0;
+}
+
+struct opt_target {
+	void *target;
+	const struct wfs_opt *table;
+	size_t n;
+	const char *const *sections;
+};
+
+static int set_wanted(void *arg, const char *section, const char *name, const char *value, struct wfs_err *err)
+{
+	const struct opt_target *t = arg;
+
+	for (const char *const *s = t->sections; *s; s++)
+		if (strcmp(*s, section) == 0)
+			return wfs_opt_set(t->target, t->table, t->n, name, value, err);
+	return 0;
+}
+
+int wfs_opt_parse_file(void *target, const struct wfs_opt *table, size_t n, const char *path,
+		       const char *const *sections, struct wfs_err *err)
+{
+	struct opt_target t = { .target = target, .table = table, .n = n, .sections = sections };
+
+	return wfs_conf_read(path, set_wanted, &t, err);
 }
 
 void wfs_opt_free(void *target, const struct wfs_opt *table, size_t n)

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hooktab.c - a small table of hooks and the versions they hold
+ *
+ * CACHE/hooks has a line "NAME SEQUENCE" for each hook that was told something.  It is a hint: what is
+ * wrong in it is left out.  Lock: t->lock; models are put and files written outside of it.
+ */
+#include "hooktab.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hook.h"
+#include "weightfs/base.h"
+#include "weightfs/io.h"
+#include "weightfs/json.h"
+#include "weightfs/log.h"
+
+#define FILE_NAME	"hooks"
+#define FILE_MAX_LEN	4096u
+
+struct row {
+	char name[HOOK_NAME_MAX + 1];	/* "": free */
+	uint64_t told, telling;		/* 0: none */
+	struct wfs_model *told_model, *telling_model;
+	uint64_t since_ns;		/* of the last change of state */
+	char error[512];		/* of the last try; "": it went well */
+};
+
+struct hooktab {
+	pthread_mutex_t lock;
+	struct wfs_replica *replica;
+	char *cache;
+	pid_t pid;			/* of weightfs hooks; 0: none runs */
+	bool dirty;
+	struct row row[HOOKS_MAX];
+};
+
+static struct row *find(struct hooktab *t, const char *name)
+{
+	for (size_t i = 0; i < HOOKS_MAX; i++)
+		if (strcmp(t->row[i].name, name) == 0)
+			return &t->row[i];
+	return NULL;
+}
+
+static struct row *find_or_add(struct hooktab *t, const char *name, size_t len)
+{
+	char copy[HOOK_NAME_MAX + 1];
+	struct row *r;
+
+	if (!hook_name_ok(name, len))
+		return NULL;
+	snprintf(copy, sizeof(copy), "%.*s", (int)len, name);
+	r = find(t, copy);
+	if (!r) {
+		r = find(t, "");
+		if (r)
+			memcpy(r->name, copy, sizeof(copy));
+	}
+	return r;
+}
+
+/* ---- the file ---- */
+
+static void load_line(struct hooktab *t, const char *line)
+{
+	size_t len = strcspn(line, " ");
+	struct row *r;
+	char *end;
+
+	if (!line[len] || line[len + 1] < '1' || line[len + 1] > '9')
+		return;
+	r = find_or_add(t, line, len);
+	if (!r)
+		return;
+	r->told = strtoull(line + len + 1, &end, 10);
+	r->since_ns = wfs_now_ns();
+	wfs_model_put(r->told_model);
+	r->told_model = wfs_replica_find(t->replica, r->told);
+}
+
+static int load(struct hooktab *t, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf text = WFS_BUF_INIT;
+	WFS_AUTO(wfs_close_fd) int dir = open(t->cache, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	char *line, *rest;
+	int r;
+
+	if (dir < 0)
+		return wfs_fail_sys(err, "%s", t->cache);
+	r = wfs_read_file(&text, dir, FILE_NAME, FILE_MAX_LEN, err);
+	if (r == 0)
+		r = wfs_buf_append(&text, "", 1);
+	if (r == -ENOMEM)
+		return wfs_fail(err, r, "out of memory");
+	if (r < 0) {
+		if (r != -ENOENT)
+			log_warn("%s/%s is left out: %s", t->cache, FILE_NAME, err->msg);
+		err->msg[0] = '\0';
+		return 0;
+	}
+	for (rest = (char *)text.data; (line = strsep(&rest, "\n"));)
+		load_line(t, line);
+	return 0;
+}
+
+static int format(struct hooktab *t, struct wfs_buf *out)
+{
+	int r = wfs_buf_append(out, "", 0);
+
+	for (size_t i = 0; r == 0 && i < HOOKS_MAX; i++)
+		if (t->row[i].name[0] && t->row[i].told)
+			r = wfs_buf_printf(out, "%s %" PRIu64 "\n", t->row[i].name, t->row[i].told);
+	return r;
+}
+
+void hooktab_save(struct hooktab *t)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf text = WFS_BUF_INIT;
+	WFS_AUTO(wfs_close_fd) int dir = -1;
+	struct wfs_err err = { 0 };
+	bool dirty;
+	int r = 0;
+
+	pthread_mutex_lock(&t->lock);
+	dirty = t->dirty;
+	t->dirty = false;
+	if (dirty)
+		r = format(t, &text);
+	pthread_mutex_unlock(&t->lock);
+	if (!dirty || r < 0)
+		return;
+	dir = open(t->cache, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = dir < 0 ? wfs_fail_sys(&err, "%s", t->cache) :
+		      wfs_write_file(dir, FILE_NAME, text.data, text.len, 0600, &err);
+	if (r < 0)
+		log_warn("which versions hooks were told is not kept: %s", err.msg);
+}
+
+int hooktab_open(struct hooktab **out, struct wfs_replica *r, const char *cache, struct wfs_err *err)
+{
+	struct hooktab *t = calloc(1, sizeof(*t));
+	int ret;
+
+	if (!t)
+		return wfs_fail(err, -ENOMEM, "out of memory");
+	pthread_mutex_init(&t->lock, NULL);
+	t->replica = r;
+	t->cache = strdup(cache);
+	ret = t->cache ? load(t, err) : wfs_fail(err, -ENOMEM, "out of memory");
+	if (ret < 0) {
+		hooktab_close(t);
+		return ret;
+	}
+	*out = t;
+	return 0;
+}
+
+static void row_clear(struct row *r)
+{
+	wfs_model_put(r->told_model);
+	wfs_model_put(r->telling_model);
+	*r = (struct row){ 0 };
+}
+
+void hooktab_close(struct hooktab *t)
+{
+	if (!t)
+		return;
+	if (t->cache)
+		hooktab_save(t);
+	for (size_t i = 0; i < HOOKS_MAX; i++)
+		row_clear(&t->row[i]);
+	pthread_mutex_destroy(&t->lock);
+	free(t->cache);
+	free(t);
+}
+
+/* ---- who runs ---- */
+
+static bool listed(const char *names, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (const char *p = names; (p = strstr(p, name)); p += len)
+		if ((p == names || p[-1] == ' ') && (!p[len] || p[len] == ' '))
+			return true;
+	return false;
+}
+
+/* Under the lock; what is forgotten goes to *old. */
+static int set_names(struct hooktab *t, const char *names, struct row old[HOOKS_MAX], struct wfs_err *err)
+{
+	for (size_t i = 0; i < HOOKS_MAX; i++)
+		if (t->row[i].name[0] && !listed(names, t->row[i].name)) {
+			old[i] = t->row[i];
+			t->row[i] = (struct row){ 0 };
+			t->dirty = true;
+		}
+	while (*names) {
+		size_t len = strcspn(names, " ");
+
+		if (!find_or_add(t, names, len))
+			return wfs_fail(err, -EINVAL, "hooks: a name that is none, or more than %u", HOOKS_MAX);
+		names += len + (names[len] == ' ');
+	}
+	return 0;
+}
+
+int hooktab_attach(struct hooktab *t, const char *names, pid_t pid, struct wfs_err *err)
+{
+	struct row old[HOOKS_MAX] = { 0 };
+	int r;
+
+	pthread_mutex_lock(&t->lock);
+	if (t->pid)
+		r = wfs_fail(err, -EBUSY, "the hooks of this mount are run by process %d already", (int)t->pid);
+	else
+		r = set_names(t, names, old, err);
+	if (r == 0)
+		t->pid = pid;
+	pthread_mutex_unlock(&t->lock);
+	for (size_t i = 0; i < HOOKS_MAX; i++)
+		row_clear(&old[i]);
+	return r;
+}
+
+void hooktab_detach(struct hooktab *t)
+{
+	struct wfs_model *old[HOOKS_MAX];
+
+	pthread_mutex_lock(&t->lock);
+	t->pid = 0;
+	for (size_t i = 0; i < HOOKS_MAX; i++) {
+		struct row *r = &t->row[i];
+
+		old[i] = r->telling_model;
+		r->telling_model = NULL;
+		if (r->telling)		/* what became of it nobody knows */
+			snprintf(r->error, sizeof(r->error), "weightfs hooks ended while version %" PRIu64 " was told",
+				 r->telling);
+		r->telling = 0;
+	}
+	pthread_mutex_unlock(&t->lock);
+	for (size_t i = 0; i < HOOKS_MAX; i++)
+		wfs_model_put(old[i]);
+}
+
+/* ---- one hook ---- */
+
+int hooktab_known(struct hooktab *t, const char *name)
+{
+	bool is;
+
+	pthread_mutex_lock(&t->lock);
+	is = name[0] && find(t, name);
+	pthread_mutex_unlock(&t->lock);
+	return is ? 0 : -ENOENT;
+}
+
+int hooktab_begin(struct hooktab *t, const char *name, struct wfs_model *m)
+{
+	struct wfs_model *old = NULL;
+	struct row *r;
+
+	pthread_mutex_lock(&t->lock);
+	r = name[0] ? find(t, name) : NULL;
+	if (r) {
+		old = r->telling_model;
+		r->telling_model = wfs_model_get(m);
+		r->telling = wfs_model_version(m)->sequence;
+		r->since_ns = wfs_now_ns();
+	}
+	pthread_mutex_unlock(&t->lock);
+	wfs_model_put(old);
+	return r ? 0 : -ENOENT;
+}
+
+int hooktab_told(struct hooktab *t, const char *name, uint64_t sequence)
+{
+	struct wfs_model *old = NULL;
+	struct row *r;
+
+	pthread_mutex_lock(&t->lock);
+	r = name[0] ? find(t, name) : NULL;
+	if (r && r->telling == sequence) {
+		old = r->told_model;
+		r->told = sequence;
+		r->told_model = r->telling_model;
+		r->telling = 0;
+		r->telling_model = NULL;
+		r->error[0] = '\0';
+		r->since_ns = wfs_now_ns();
+		t->dirty = true;
+	} else {
+		r = NULL;
+	}
+	pthread_mutex_unlock(&t->lock);
+	wfs_model_put(old);
+	return r ? 0 : -ENOENT;
+}
+
+int hooktab_failed(struct hooktab *t, const char *name, const char *why)
+{
+	struct wfs_model *old = NULL;
+	struct row *r;
+
+	pthread_mutex_lock(&t->lock);
+	r = name[0] ? find(t, name) : NULL;
+	if (r) {
+		old = r->telling_model;
+		r->telling = 0;
+		r->telling_model = NULL;
+		snprintf(r->error, sizeof(r->error), "%s", *why ? why : "failed");
+		r->since_ns = wfs_now_ns();
+	}
+	pthread_mutex_unlock(&t->lock);
+	wfs_model_put(old);
+	return r ? 0 : -ENOENT;
+}
+
+struct wfs_model *hooktab_last(struct hooktab *t, const char *name)
+{
+	struct wfs_model *m = NULL;
+	struct row *r;
+
+	pthread_mutex_lock(&t->lock);
+	r = name[0] ? find(t, name) : NULL;
+	if (r && r->told_model)
+		m = wfs_model_get(r->told_model);
+	pthread_mutex_unlock(&t->lock);
+	return m;
+}
+
+/* ---- status ---- */
+
+static int put_row(const struct row *r, pid_t pid, bool first, struct wfs_buf *out)
+{
+	const char *state = r->telling ? "telling" : r->error[0] ? "failed" : r->told ? "told" : "waiting";
+	int ret;
+
+	ret = wfs_buf_printf(out, "%s{\"name\":\"%s\",\"state\":\"%s\",\"told\":%" PRIu64 ",\"telling\":%" PRIu64
+			     ",\"since_ms\":%" PRIu64 ",\"process\":%d,\"error\":", first ? "" : ",", r->name, state, r->told,
+			     r->telling, r->since_ns ? (wfs_now_ns() - r->since_ns) / 1000000 : 0, (int)pid);
+	if (ret == 0)
+		ret = wfs_json_quote(out, r->error);
+	return ret < 0 ? ret : wfs_buf_append(out, "}", 1);
+}
+
+int hooktab_status(struct hooktab *t, struct wfs_buf *out)
+{
+	int r = wfs_buf_append(out, "[", 1);
+	bool first = true;
+
+	pthread_mutex_lock(&t->lock);
+	for (size_t i = 0; r == 0 && i < HOOKS_MAX; i++) {
+		if (!t->row[i].name[0])
+			continue;
+		r = put_row(&t->row[i], t->pid, first, out);
+		first = false;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return r < 0 ? r : wfs_buf_append(out, "]", 1);
+}

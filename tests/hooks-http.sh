@@ -1,0 +1,311 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# hooks-http.sh - weightfs hooks tells an engine by HTTP: the exact requests, and what happens when the
+# engine misbehaves
+#
+# timeout: 240
+. "$(dirname "$0")/suite.sh"
+set -u
+. "$TESTS/hooks.sh"
+
+conf()				# LINES...: one hook
+{
+	printf '[hook "engine"]\nmount = %s\n' "$M" >"$CONF"
+	printf '%s\n' "$@" >>"$CONF"
+}
+sglang() { conf preset=sglang "url=http://127.0.0.1:$port" retries=1 timeout=5s "$@"; }
+vllm() { conf preset=vllm "url=http://127.0.0.1:$port/" retries=0 timeout=5s "$@"; }
+
+test_sglang_byte_for_byte()
+{
+	fresh
+	start_engine
+	sglang
+	start_hooks
+	until_true 20 hook_is engine told 1
+	engine_has 1
+	[ "$(paths)" = "/pause_generation /update_weights_from_disk /flush_cache /continue_generation " ]
+	expect_raw 1 <<-'END'
+	POST /pause_generation HTTP/1.1
+	Accept: */*
+	Content-Length: 18
+	Content-Type: application/json
+	Host: ENGINE
+	User-Agent: weightfs/@VERSION@
+	{"mode":"retract"}
+	END
+	expect_raw 2 <<-END
+	POST /update_weights_from_disk HTTP/1.1
+	Accept: */*
+	Content-Length: $((68 + ${#M}))
+	Content-Type: application/json
+	Host: ENGINE
+	User-Agent: weightfs/@VERSION@
+	{"model_path":"$M/versions/1","weight_version":"1","flush_cache":true}
+	END
+	expect_raw 3 <<-'END'
+	POST /flush_cache HTTP/1.1
+	Accept: */*
+	Content-Length: 0
+	Host: ENGINE
+	User-Agent: weightfs/@VERSION@
+
+	END
+	expect_raw 4 <<-'END'
+	POST /continue_generation HTTP/1.1
+	Accept: */*
+	Content-Length: 2
+	Content-Type: application/json
+	Host: ENGINE
+	User-Agent: weightfs/@VERSION@
+	{}
+	END
+	publish
+	until_true 20 hook_is engine told 2
+	engine_has 2
+}
+
+test_vllm_byte_for_byte()
+{
+	fresh
+	start_engine
+	vllm
+	start_hooks
+	until_true 20 hook_is engine told 1
+	engine_has 1
+	[ "$(requests | jq -r .line | tr '\n' '|')" = "POST /pause?mode=keep&clear_cache=true HTTP/1.1|POST /collective_rpc HTTP/1.1|POST /reset_prefix_cache?reset_running_requests=true HTTP/1.1|POST /resume HTTP/1.1|" ]
+	expect_raw 2 <<-END
+	POST /collective_rpc HTTP/1.1
+	Accept: */*
+	Content-Length: $((67 + ${#M}))
+	Content-Type: application/json
+	Host: ENGINE
+	User-Agent: weightfs/@VERSION@
+	{"method":"reload_weights","kwargs":{"weights_path":"$M/versions/1"}}
+	END
+	[ "$(requests | sed -n 4p | jq -r '.body')" = "" ]
+	stop_hooks
+	vllm pause=wait
+	start_hooks
+	until_true 20 n_requests 8
+	requests | sed -n 5p | jq -r .line | grep -qF 'mode=wait'
+}
+
+# Own requests: method, headers, escaped text, expected status; foreign text stays text.
+test_own_requests()
+{
+	local label=$'a "quoted" \\ label\t{path} $(touch '"$TMPDIR"$'/ran) &?#%'
+
+	fresh
+	start_engine
+	conf 'url = http://127.0.0.1:'"$port" \
+		'request = PUT /models/{version}/{label}' 'header = X-One: 1' 'header = Content-Type: text/x-json' \
+		'body = {"label":"{label}","p":"{path}","v":{version},"other":"{nothing}"}' 'expect = 200-204' \
+		'request = GET /done?id={id}'
+	publish "$label"
+	shown 2
+	start_hooks
+	until_true 20 hook_is engine told 2
+	[ "$(requests | sed -n 1p | jq -r .line)" = \
+	  "PUT /models/2/$(jq -rn --arg l "$label" '$l | @uri' | sed "s/'/%27/g; s/(/%28/g; s/)/%29/g; s/%2F/\//g") HTTP/1.1" ]
+	requests | sed -n 1p | jq -r .body >"$TMPDIR/body"
+	[ "$(jq -r .label "$TMPDIR/body")" = "$label" ]
+	[ "$(jq -r '.p + .other + (.v | tostring)' "$TMPDIR/body")" = "$M/versions/2{nothing}2" ]
+	requests | sed -n 1p | jq -r '.headers[]' | grep -qx 'X-One: 1'
+	[ "$(requests | sed -n 1p | jq -r '.headers[]' | grep -c '^Content-Type')" = 1 ]
+	requests | sed -n 2p | jq -r .line | grep -qE '^GET /done\?id=[0-9a-f]{64} HTTP/1.1$'
+	[ ! -e "$TMPDIR/ran" ]
+}
+
+test_secrets_come_from_files_and_go_nowhere_else()
+{
+	fresh
+	start_engine
+	echo 's3cret-token' >"$TMPDIR/token"
+	printf 'X-Key: k3y-value\nX-Other: o\n' >"$TMPDIR/headers"
+	sglang "token_file=$TMPDIR/token" "header_file=$TMPDIR/headers"
+	echo "/update_weights_from_disk echo" >"$E/do"
+	start_hooks
+	until_true 20 hook_is engine failed 0
+	requests | sed -n 1p | jq -r '.headers[]' | grep -qx 'Authorization: Bearer s3cret-token'
+	requests | sed -n 1p | jq -r '.headers[]' | grep -qx 'X-Key: k3y-value'
+	tr '\0' ' ' <"/proc/$hooks_pid/cmdline" >"$TMPDIR/all"
+	weightfs status "$M" --json >>"$TMPDIR/all"
+	weightfs status "$M" >>"$TMPDIR/all"
+	cat "$TMPDIR/hooks.log" >>"$TMPDIR/all"
+	weightfs hooks "$M" --config "$CONF" --dry-run >>"$TMPDIR/all"
+	grep -q 'HTTP 400 instead of 200' "$TMPDIR/all"
+	grep -e s3cret -e k3y "$TMPDIR/all" && fail "a secret got out"
+	grep -q "Bearer (from $TMPDIR/token)" "$TMPDIR/all"
+	# a new token counts at once
+	echo 'second' >"$TMPDIR/token"
+	publish
+	until_true 20 hook_is engine told 2
+	requests | tail -n 1 | jq -r '.headers[]' | grep -qx 'Authorization: Bearer second'
+}
+
+test_dry_run_sends_nothing()
+{
+	fresh
+	start_engine
+	sglang
+	weightfs hooks "$M" --config "$CONF" --dry-run >"$TMPDIR/dry"
+	grep -q "^  POST http://127.0.0.1:$port/update_weights_from_disk" "$TMPDIR/dry"
+	grep -qF "{\"model_path\":\"$M/versions/1\",\"weight_version\":\"1\",\"flush_cache\":true}" "$TMPDIR/dry"
+	[ ! -e "$E/requests" ]
+	[ "$(weightfs status "$M" --json | jq '.hooks | length')" = 0 ]
+}
+
+# What may pass is tried again; the engine ends with the new version.
+test_repeats_what_may_pass()
+{
+	local what
+
+	for what in 500 503 429 408 close half slow\ 9; do
+		fresh
+		start_engine
+		sglang timeout=2s
+		echo "/update_weights_from_disk $what" >"$E/do"
+		start_hooks
+		until_true 30 hook_is engine told 1
+		engine_has 1
+		[ "$(paths)" = "/pause_generation /update_weights_from_disk /update_weights_from_disk /flush_cache /continue_generation " ] ||
+			fail "$what: $(paths)"
+	done
+}
+
+# An answer that is final: no repetition, the version before is sent again, generation goes on.
+test_rolls_back()
+{
+	local what
+
+	for what in 400 404 302 201 garbage; do
+		fresh
+		start_engine
+		sglang
+		start_hooks
+		until_true 20 hook_is engine told 1
+		rm "$E/requests"
+		echo "/update_weights_from_disk $what" >"$E/do"
+		publish
+		until_true 20 hook_is engine failed 1
+		engine_has 1
+		[ "$(paths)" = "/pause_generation /update_weights_from_disk /pause_generation /update_weights_from_disk /flush_cache /continue_generation " ] ||
+			fail "$what: $(paths)"
+		[ "$(requests | sed -n 4p | jq -r '.body | fromjson | .model_path')" = "$M/versions/1" ]
+		hook engine .error | grep -q "version 1 was told again after: POST .*/update_weights_from_disk: " || fail "$(hook engine .error)"
+		weightfs status "$M" | grep -q "engine.*failed"
+		# the next version is told as if nothing had been
+		publish
+		until_true 20 hook_is engine told 3
+		engine_has 3
+		[ "$(hook engine .error)" = "" ]
+	done
+}
+
+test_rolls_back_when_it_hangs()
+{
+	fresh
+	start_engine
+	sglang timeout=500ms retries=0
+	start_hooks
+	until_true 20 hook_is engine told 1
+	echo "/update_weights_from_disk hang" >"$E/do"
+	publish
+	until_true 20 hook_is engine failed 1
+	engine_has 1
+	hook engine .error | grep -q "no answer within 0.5 s"
+}
+
+# Nothing to go back to, or going back fails: the engine goes on, and the status says what is in doubt.
+test_resumes_in_any_case()
+{
+	fresh
+	start_engine
+	sglang
+	echo "/update_weights_from_disk! 400" >"$E/do"
+	start_hooks
+	until_true 20 hook_is engine failed 0
+	[ "$(paths)" = "/pause_generation /update_weights_from_disk /continue_generation " ]
+	[ "$(jq .paused "$E/state")" = false ]
+	rm "$E/do"
+	publish
+	until_true 20 hook_is engine told 2
+	rm "$E/requests"
+	echo "/update_weights_from_disk! 400" >"$E/do"
+	publish
+	until_true 20 hook_is engine failed 2
+	[ "$(paths)" = "/pause_generation /update_weights_from_disk /pause_generation /update_weights_from_disk /continue_generation " ]
+	[ "$(jq .paused "$E/state")" = false ]
+	hook engine .error | grep -q "mixture"
+}
+
+# An engine that is not there is asked until it is.
+test_waits_for_an_engine_that_starts_later()
+{
+	fresh
+	start_engine
+	stop_engine
+	sglang retries=0
+	start_hooks
+	until_true 20 hook_is engine failed 0
+	hook engine .error | grep -qi "connect"
+	publish
+	start_engine "$port"
+	until_true 30 hook_is engine told 2
+	engine_has 2
+	[ "$(paths)" = "/pause_generation /update_weights_from_disk /flush_cache /continue_generation " ]
+}
+
+test_once()
+{
+	fresh
+	start_engine
+	sglang
+	weightfs hooks "$M" --config "$CONF" --once 2>/dev/null
+	engine_has 1
+	hook_is engine told 1
+	echo "/update_weights_from_disk! 400" >"$E/do"
+	weightfs hooks "$M" --config "$CONF" --once 2>"$TMPDIR/err" && fail "a failure ended well"
+	grep -q "instead of 200" "$TMPDIR/err"
+}
+
+test_mistakes_in_the_configuration()
+{
+	local lines why code
+
+	fresh
+	port=1
+	while IFS='|' read -r lines why; do
+		printf '%b' "$lines" | sed "s,@M@,$M," >"$CONF"
+		weightfs hooks "$M" --config "$CONF" --dry-run >/dev/null 2>"$TMPDIR/err" && code=0 || code=$?
+		[ "$code" -eq 2 ] || fail "taken: $lines"
+		grep -q -e "$why" "$TMPDIR/err" || fail "$lines: $(cat "$TMPDIR/err")"
+	done <<'END'
+[mount]\n|no \[hook
+[hook "a"]\nmount=@M@\n|one of command=
+[hook "a"]\npreset=sglang\n|mount= is missing
+[hook "a"]\nmount=@M@\npreset=sglang\n|needs url=
+[hook "a"]\nmount=@M@\npreset=sglang\nurl=http://h\npause=keep\n|retract, abort
+[hook "a"]\nmount=@M@\npreset=tgi\n|one of
+[hook "a"]\nmount=@M@\nrequest=POST http://u:p@h/\n|without credentials
+[hook "a"]\nmount=@M@\nrequest=POST ftp://h/\n|no URL
+[hook "a"]\nmount=@M@\nrequest=POST /x\n|url= is missing
+[hook "a"]\nmount=@M@\nrequest=http://h/\n|METHOD URL
+[hook "a"]\nmount=@M@\nbody={}\n|stands after
+[hook "a"]\nmount=@M@\nrequest=POST http://h/\nbody={"a":{label}}\n|no JSON
+[hook "a"]\nmount=@M@\nrequest=POST http://h/\nexpect=2xx\n|no status
+[hook "a"]\nmount=@M@\nrequest=POST http://h/\nheader=no colon\n|no header
+[hook "a"]\nmount=@M@\nrequest=POST http://h/\nboddy={}\n|unknown option "boddy".*, body, expect,
+[hook "a"]\nmount=@M@\ncommand=true\n|absolute path
+[hook "a"]\nmount=@M@\ncommand=/bin/true\npreset=vllm\n|more than one
+[hook "a b"]\nmount=@M@\n|a hook's name
+[hook a]\nmount=@M@\n|is written
+END
+}
+
+for t in $(declare -F | sed -n "s/^declare -f \(test_\)/\1/p"); do
+	run "$t"
+done
+finish
