@@ -167,6 +167,8 @@ test_rot_is_mended_in_another_file()
 	begin "ready=complete,scrub=1s"
 	until_true 30 reads_linked 1
 	f=$(as_user realpath "$(shard_of "$M/latest" 1)")
+	hold "$f" "$CK/1/$(basename "$f")"
+	tell check same
 	chmod u+w "$f"
 	printf 'rotten' | dd of="$f" bs=1 seek=2000000 conv=notrunc status=none
 	chmod u-w "$f"
@@ -175,6 +177,7 @@ test_rot_is_mended_in_another_file()
 	[ "$(field .rot_found)" -ge 1 ]
 	until_true 30 reads_linked 1
 	same 1
+	tell check "differs at 2000000"		# never written to
 	end
 }
 

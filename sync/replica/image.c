@@ -276,6 +276,7 @@ static void start_over(struct wfs_image *img)
 	if (open_files(img, &data, &map, NULL) == 0 && ftruncate(data, (off_t)img->size) == 0 &&
 	    ftruncate(map, (off_t)hashes_off(img, img->n_blocks)) == 0) {
 		dup3(data, img->data_fd, O_CLOEXEC);
+		img->generation++;
 		dup3(map, img->map_fd, O_CLOEXEC);
 		write_header(img, MAP_BUILDING, NULL);
 	}

@@ -135,6 +135,7 @@ struct wfs_image {
 	struct wfs_stream *streams;	/* ahead.c */
 	uint64_t stream_clock;
 	atomic_bool assumed;		/* for plans that are only looked at: as if it were complete */
+	_Atomic uint32_t generation;	/* of the file: goes up when another takes its place */
 	atomic_bool exposed;		/* readers may have it without us knowing when they end */
 	_Atomic uint64_t reserved;	/* what is left of the bytes set aside for it */
 };
@@ -316,6 +317,7 @@ struct wfs_model {
 	unsigned refs;			/* replica->lock */
 	bool shown, pinned;		/* replica->lock */
 	atomic_bool complete, synced, linked;
+	uint64_t link_generation;	/* of the images when it was linked; of the follow thread */
 	_Atomic uint64_t idle_since_ns;	/* not in use since then, as far as was looked; 0: in use */
 	uint64_t need;			/* bytes to build it, when last asked; of the follow thread, as are */
 	struct wfs_image **bases;	/* complete images it is built from: they stay until it is */

@@ -76,6 +76,7 @@ int wfs_image_renew(struct wfs_image *img, struct wfs_err *err)
 		return r;
 	}
 	dup3(fd, img->data_fd, O_CLOEXEC);
+	img->generation++;
 	img->exposed = false;
 	log_warn("%s has rotted and is in use: a copy of it is mended", img->label);
 	return 0;

@@ -192,9 +192,19 @@ static int put_in_place(struct wfs_replica *r, const char *temp, const char *pla
 	return 0;
 }
 
+static uint64_t generation(const struct wfs_model *m)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < m->v.n_files; i++)
+		sum += m->images[i] ? m->images[i]->generation : 0;
+	return sum;
+}
+
 int wfs_served_make(struct wfs_model *m, struct wfs_err *err)
 {
 	char temp[NAME_LEN], place[NAME_LEN];
+	uint64_t now = generation(m);
 	int ret;
 
 	temp_name(temp, m->v.sequence);
@@ -204,6 +214,8 @@ int wfs_served_make(struct wfs_model *m, struct wfs_err *err)
 		ret = put_in_place(m->r, temp, place, err);
 	if (ret == 0)
 		m->linked = true;
+	if (ret == 0)
+		m->link_generation = now;
 	else
 		remove_served(m->r, temp);
 	return ret < 0 ? wfs_wrap(err, ret, "version %" PRIu64 " as plain files", m->v.sequence) : 0;
@@ -350,7 +362,10 @@ static bool change(struct wfs_model *m)
 {
 	bool whole = is_whole(m);
 
-	if (m->linked && !whole) {
+	/* An image that rotted in use has another file now, maybe whole again before we looked. */
+	if (m->linked && whole && m->link_generation != generation(m) && wfs_served_make(m, NULL) == 0)
+		return false;
+	if (m->linked && (!whole || m->link_generation != generation(m))) {
 		wfs_served_drop(m);
 		return true;
 	}
