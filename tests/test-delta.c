@@ -6,7 +6,7 @@
 #include <fcntl.h>
 
 #include "delta-case.h"
-#include "format/format.h"
+#include "format/delta2.h"
 #include "weightfs/io.h"
 #include "weightfs/table.h"
 
@@ -68,7 +68,7 @@ static bool guards_hold(const uint8_t *block, size_t len)
 /* The codec that is smallest, and delta2 even where it is not. */
 static void round_trip(const struct delta_case *c)
 {
-	WFS_AUTO(wfs_buf_free) struct wfs_buf out = WFS_BUF_INIT, delta = WFS_BUF_INIT;
+	WFS_AUTO(wfs_buf_free) struct wfs_buf out = WFS_BUF_INIT, delta = WFS_BUF_INIT, portable = WFS_BUF_INIT;
 	uint8_t *block = guarded_new(c->len);
 	struct wfs_err err = { "" };
 	unsigned codec = 99;
@@ -82,6 +82,14 @@ static void round_trip(const struct delta_case *c)
 	memcpy(block, c->base, c->len);
 	CHECK_INT(wfs_delta2_decode(block, delta.data, delta.len, c->spans, c->n_spans, &err), 0, err.msg);
 	CHECK(memcmp(block, c->next, c->len) == 0 && guards_hold(block, c->len));
+	/* The portable loops read and write the same. */
+	wfs_d2_portable = true;
+	memcpy(block, c->base, c->len);
+	CHECK_INT(wfs_delta2_decode(block, delta.data, delta.len, c->spans, c->n_spans, &err), 0, err.msg);
+	CHECK(memcmp(block, c->next, c->len) == 0 && guards_hold(block, c->len));
+	CHECK_INT(wfs_delta2_encode(&portable, &fits, c->base, c->next, c->len, c->spans, c->n_spans, SIZE_MAX, &err), 0, err.msg);
+	CHECK(portable.len == delta.len && memcmp(portable.data, delta.data, delta.len) == 0);
+	wfs_d2_portable = false;
 	/* Never much longer than the block: a form and a length for each kind. */
 	CHECK(delta.len <= c->len + 5 * 11);
 	free(block - GUARD);

@@ -102,8 +102,17 @@ void wfs_d2_classify(uint8_t *classes, const struct wfs_d2_units *u, const struc
 
 #define WFS_D2_GROUP 16
 /* sums[g]: the weights of all units before group g of WFS_D2_GROUP units, for all groups and the
- * end; a weight is below 2^15, lut is by exponent. */
-void wfs_d2_sums(uint64_t *sums, const struct wfs_d2_units *u, const uint16_t *lut);
+ * end; a weight is below 2^15; weights[] by class. */
+void wfs_d2_sums(uint64_t *sums, const struct wfs_d2_units *u, const struct wfs_d2_window *w,
+		 const uint16_t weights[WFS_D2_CLASSES]);
+
+/* The same for the first units, as far as this processor has something better than the portable
+ * loop (delta2_x86.c).  They return for how many units, 0 if not at all; *sum becomes their weight. */
+uint32_t wfs_d2_classify_fast(uint8_t *classes, const struct wfs_d2_units *u, const struct wfs_d2_window *w);
+uint32_t wfs_d2_sums_fast(uint64_t *sums, const struct wfs_d2_units *u, const struct wfs_d2_window *w,
+			  const uint16_t *weights, uint64_t *sum);
+/* For tests: the portable loops do everything. */
+extern _Thread_local bool wfs_d2_portable;
 
 /* Positions and changes of few units (delta2_sparse*.c). */
 int wfs_d2_sparse_encode(struct wfs_buf *out, const struct wfs_d2_units *u, const uint32_t *changed,

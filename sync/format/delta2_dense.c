@@ -52,7 +52,9 @@ static int read_freqs(uint32_t *slots, const uint8_t *at, const uint8_t *end, un
 static const uint8_t *read_tokens(uint8_t *classes, uint32_t n, const uint32_t *slots, uint32_t state[LANES],
 				  const uint8_t *words, const uint8_t *end)
 {
-	for (uint32_t i = 0; i < n; i++) {
+	uint32_t i = wfs_d2_portable ? 0 : wfs_d2_tokens_fast(classes, n, slots, state, &words, end);
+
+	for (; i < n; i++) {
 		uint32_t x = state[i % LANES], slot = slots[(uint32_t)classes[i] << FREQ_BITS | (x & (FREQ_SUM - 1))];
 
 		x = ((slot & (FREQ_SUM - 1)) + 1) * (x >> FREQ_BITS) + (slot >> FREQ_BITS & (FREQ_SUM - 1));

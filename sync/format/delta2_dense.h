@@ -46,4 +46,9 @@ static inline uint64_t wfs_d2_token_base(unsigned token)
 /* One slot of a class's table: frequency - 1, offset in the token's slots, token. */
 #define SLOT(freq, off, token) (((freq) - 1) | (uint32_t)(off) << FREQ_BITS | (uint32_t)(token) << 2 * FREQ_BITS)
 
+/* Replaces the first classes by tokens, as far as this processor can do better than the portable
+ * loop; returns how many.  Never looks at words behind `end`. */
+uint32_t wfs_d2_tokens_fast(uint8_t *classes, uint32_t n, const uint32_t *slots, uint32_t state[LANES],
+			    const uint8_t **words, const uint8_t *end);
+
 #endif

@@ -9,7 +9,9 @@
 
 #include "format/delta2.h"
 
-/* By WFS_D2_KIND_*; the order is that of sections in a block. */
+_Thread_local bool wfs_d2_portable;
+
+/* By kind in weightfs-format(5); the order is that of sections in a block. */
 const struct wfs_d2_kind wfs_d2_kinds[WFS_D2_KINDS] = {
 	{ 1, 8, 4, 0xf },		/* bytes */
 	{ 1, 4, 0, 0xf },		/* 4-bit elements */
@@ -84,35 +86,35 @@ void wfs_d2_count(uint32_t cells[WFS_D2_RAW_MAX], const struct wfs_d2_units *u)
 }
 
 static inline __attribute__((always_inline))
-void classify(uint8_t *classes, const struct wfs_d2_units *u, const uint8_t *lut, unsigned width)
+void classify(uint8_t *classes, uint32_t i, const struct wfs_d2_units *u, const uint8_t *lut, unsigned width)
 {
 	unsigned shift = u->kind->shift, mask = u->kind->mask;
 
-	for (uint32_t i = 0; i < u->n; i++)
+	for (; i < u->n; i++)
 		classes[i] = lut[wfs_d2_load(u->old, i, width) >> shift & mask];
 }
 
 void wfs_d2_classify(uint8_t *classes, const struct wfs_d2_units *u, const struct wfs_d2_window *w)
 {
+	uint32_t done = wfs_d2_portable ? 0 : wfs_d2_classify_fast(classes, u, w);
 	uint8_t lut[WFS_D2_RAW_MAX];
 
 	for (unsigned v = 0; v <= u->kind->mask; v++)
 		lut[v] = (uint8_t)wfs_d2_class(w, v);
 	switch (u->kind->width) {
-	case 1:	classify(classes, u, lut, 1); break;
-	case 2:	classify(classes, u, lut, 2); break;
-	case 4:	classify(classes, u, lut, 4); break;
-	default: classify(classes, u, lut, 8); break;
+	case 1:	classify(classes, done, u, lut, 1); break;
+	case 2:	classify(classes, done, u, lut, 2); break;
+	case 4:	classify(classes, done, u, lut, 4); break;
+	default: classify(classes, done, u, lut, 8); break;
 	}
 }
 
 static inline __attribute__((always_inline))
-void sums_of(uint64_t *sums, const struct wfs_d2_units *u, const uint16_t *lut, unsigned width)
+void sums_of(uint64_t *sums, uint32_t i, uint64_t sum, const struct wfs_d2_units *u, const uint16_t *lut, unsigned width)
 {
 	unsigned shift = u->kind->shift, mask = u->kind->mask;
-	uint64_t sum = 0;
-	uint32_t i = 0;
 
+	sums += i / WFS_D2_GROUP;
 	for (; i + WFS_D2_GROUP <= u->n; i += WFS_D2_GROUP) {
 		uint32_t group = 0;
 
@@ -128,12 +130,19 @@ void sums_of(uint64_t *sums, const struct wfs_d2_units *u, const uint16_t *lut, 
 		*sums = sum;
 }
 
-void wfs_d2_sums(uint64_t *sums, const struct wfs_d2_units *u, const uint16_t *lut)
+void wfs_d2_sums(uint64_t *sums, const struct wfs_d2_units *u, const struct wfs_d2_window *w,
+		 const uint16_t weights[WFS_D2_CLASSES])
 {
+	uint16_t lut[WFS_D2_RAW_MAX];
+	uint64_t sum = 0;
+	uint32_t done = wfs_d2_portable ? 0 : wfs_d2_sums_fast(sums, u, w, weights, &sum);
+
+	for (unsigned v = 0; v <= u->kind->mask; v++)
+		lut[v] = weights[wfs_d2_class(w, v)];
 	switch (u->kind->width) {
-	case 1:	sums_of(sums, u, lut, 1); break;
-	case 2:	sums_of(sums, u, lut, 2); break;
-	case 4:	sums_of(sums, u, lut, 4); break;
-	default: sums_of(sums, u, lut, 8); break;
+	case 1:	sums_of(sums, done, sum, u, lut, 1); break;
+	case 2:	sums_of(sums, done, sum, u, lut, 2); break;
+	case 4:	sums_of(sums, done, sum, u, lut, 4); break;
+	default: sums_of(sums, done, sum, u, lut, 8); break;
 	}
 }

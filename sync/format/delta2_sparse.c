@@ -44,7 +44,7 @@ int wfs_d2_walk_init(struct wfs_d2_walk *w, const struct wfs_d2_units *u, const 
 		return wfs_fail(err, -ENOMEM, "delta2: no memory for the sums of %u groups", w->n_groups);
 	for (unsigned v = 0; v <= w->mask; v++)
 		w->lut[v] = m->weights[wfs_d2_class(&m->window, v)];
-	wfs_d2_sums(sums, u, w->lut);
+	wfs_d2_sums(sums, u, &m->window, m->weights);
 	return 0;
 }
 

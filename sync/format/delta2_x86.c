@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * delta2_x86.c - codec delta2: the loops over all units, for processors with AVX2
+ *
+ * Each does what the portable loop of its name does, to the byte, for the first units; it returns for how many.
+ * What is left, and everything elsewhere, the portable loop does.
+ */
+#include "format/delta2_dense.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+#include <string.h>
+
+#define AVX2 __attribute__((target("avx2")))
+
+static bool have_avx2(void)
+{
+	return __builtin_cpu_supports("avx2");
+}
+
+/* Classes of 16 units of 16 bits. */
+AVX2 static inline __m256i classes_of(const uint8_t *units, const struct wfs_d2_units *u, __m256i first, __m256i most)
+{
+	__m256i v = _mm256_loadu_si256((const __m256i *)units);
+
+	v = _mm256_and_si256(_mm256_srl_epi16(v, _mm_cvtsi32_si128(u->kind->shift)), _mm256_set1_epi16((short)u->kind->mask));
+	return _mm256_min_epu16(_mm256_subs_epu16(v, first), most);
+}
+
+AVX2 static void classify(uint8_t *classes, const struct wfs_d2_units *u, const struct wfs_d2_window *w, uint32_t n)
+{
+	__m256i first = _mm256_set1_epi16((short)w->first), most = _mm256_set1_epi16((short)(w->n - 1));
+
+	for (uint32_t i = 0; i < n; i += 32) {
+		__m256i a = classes_of(u->old + 2 * (size_t)i, u, first, most);
+		__m256i b = classes_of(u->old + 2 * (size_t)i + 32, u, first, most);
+
+		/* packing works within halves */
+		_mm256_storeu_si256((__m256i *)(classes + i), _mm256_permute4x64_epi64(_mm256_packus_epi16(a, b), 0xd8));
+	}
+}
+
+uint32_t wfs_d2_classify_fast(uint8_t *classes, const struct wfs_d2_units *u, const struct wfs_d2_window *w)
+{
+	uint32_t n = u->n & ~31u;
+
+	if (u->kind->width != 2 || n == 0 || !have_avx2())
+		return 0;
+	classify(classes, u, w, n);
+	return n;
+}
+
+/* The low and the high bytes of weights come from a table of 16 each. */
+AVX2 static uint64_t sums_of(uint64_t *sums, const struct wfs_d2_units *u, const struct wfs_d2_window *w,
+			     const uint16_t *weights, uint32_t n)
+{
+	__m256i first = _mm256_set1_epi16((short)w->first), most = _mm256_set1_epi16((short)(w->n - 1));
+	__m256i ones = _mm256_set1_epi16(1), low, high;
+	uint8_t lows[16] = { 0 }, highs[16] = { 0 };
+	uint64_t sum = 0;
+
+	for (unsigned c = 0; c < w->n; c++) {
+		lows[c] = (uint8_t)weights[c];
+		highs[c] = (uint8_t)(weights[c] >> 8);
+	}
+	low = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)lows));
+	high = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)highs));
+	for (uint32_t i = 0; i < n; i += WFS_D2_GROUP) {
+		__m256i c = classes_of(u->old + 2 * (size_t)i, u, first, most), v;
+		__m128i s;
+
+		/* a byte of 0x80 and more yields 0 */
+		v = _mm256_or_si256(
+			_mm256_shuffle_epi8(low, _mm256_or_si256(c, _mm256_set1_epi16((short)0x8000))),
+			_mm256_shuffle_epi8(high, _mm256_or_si256(_mm256_slli_epi16(c, 8), _mm256_set1_epi16(0x0080))));
+		v = _mm256_madd_epi16(v, ones);
+		s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+		s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+		s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
+		*sums++ = sum;
+		sum += (uint32_t)_mm_cvtsi128_si32(s);
+	}
+	return sum;
+}
+
+uint32_t wfs_d2_sums_fast(uint64_t *sums, const struct wfs_d2_units *u, const struct wfs_d2_window *w,
+			  const uint16_t *weights, uint64_t *sum)
+{
+	uint32_t n = u->n - u->n % WFS_D2_GROUP;
+
+	if (u->kind->width != 2 || n == 0 || !have_avx2())
+		return 0;
+	*sum = sums_of(sums, u, w, weights, n);
+	return n;
+}
+
+/* Eight coders: one token each. */
+AVX2 static inline __m256i step(__m256i x, const uint8_t *classes, const uint32_t *slots, const uint8_t **words,
+				const uint64_t *spread, __m128i *tokens)
+{
+	const __m256i low = _mm256_set1_epi32(FREQ_SUM - 1);
+	__m256i at = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)classes));
+	__m256i slot, more, next;
+	unsigned lanes;
+
+	at = _mm256_or_si256(_mm256_slli_epi32(at, FREQ_BITS), _mm256_and_si256(x, low));
+	slot = _mm256_i32gather_epi32((const int *)slots, at, 4);
+	x = _mm256_mullo_epi32(_mm256_add_epi32(_mm256_and_si256(slot, low), _mm256_set1_epi32(1)),
+			       _mm256_srli_epi32(x, FREQ_BITS));
+	x = _mm256_add_epi32(x, _mm256_and_si256(_mm256_srli_epi32(slot, FREQ_BITS), low));
+	more = _mm256_cmpeq_epi32(_mm256_srli_epi32(x, 16), _mm256_setzero_si256());
+	lanes = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(more));
+	/* The next words go to those lanes, in order. */
+	next = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)*words));
+	next = _mm256_permutevar8x32_epi32(next, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)spread[lanes])));
+	x = _mm256_blendv_epi8(x, _mm256_or_si256(_mm256_slli_epi32(x, 16), next), more);
+	*words += 2 * (unsigned)__builtin_popcount(lanes);
+	slot = _mm256_srli_epi32(slot, 2 * FREQ_BITS);
+	*tokens = _mm_packus_epi32(_mm256_castsi256_si128(slot), _mm256_extracti128_si256(slot, 1));
+	return x;
+}
+
+#define WORDS_READ (16 + 3 * 16)	/* bytes that one turn may look at */
+
+AVX2 static uint32_t tokens_of(uint8_t *classes, uint32_t n, const uint32_t *slots, uint32_t state[LANES],
+			       const uint8_t **words, const uint8_t *end)
+{
+	uint64_t spread[256];
+	__m256i x[4];
+	uint32_t i = 0;
+
+	for (unsigned m = 0; m < 256; m++) {
+		spread[m] = 0;
+		for (unsigned lane = 0, k = 0; lane < 8; lane++)
+			if (m >> lane & 1)
+				spread[m] |= (uint64_t)k++ << 8 * lane;
+	}
+	for (unsigned k = 0; k < 4; k++)
+		x[k] = _mm256_loadu_si256((const __m256i *)(state + 8 * k));
+	for (; i + LANES <= n && end - *words >= WORDS_READ; i += LANES) {
+		__m128i t[4];
+
+		for (unsigned k = 0; k < 4; k++)
+			x[k] = step(x[k], classes + i + 8 * k, slots, words, spread, &t[k]);
+		_mm_storeu_si128((__m128i *)(classes + i), _mm_packus_epi16(t[0], t[1]));
+		_mm_storeu_si128((__m128i *)(classes + i + 16), _mm_packus_epi16(t[2], t[3]));
+	}
+	for (unsigned k = 0; k < 4; k++)
+		_mm256_storeu_si256((__m256i *)(state + 8 * k), x[k]);
+	return i;
+}
+
+uint32_t wfs_d2_tokens_fast(uint8_t *classes, uint32_t n, const uint32_t *slots, uint32_t state[LANES],
+			    const uint8_t **words, const uint8_t *end)
+{
+	return have_avx2() ? tokens_of(classes, n, slots, state, words, end) : 0;
+}
+
+#else
+
+uint32_t wfs_d2_classify_fast(uint8_t *classes, const struct wfs_d2_units *u, const struct wfs_d2_window *w)
+{
+	(void)classes, (void)u, (void)w;
+	return 0;
+}
+
+uint32_t wfs_d2_sums_fast(uint64_t *sums, const struct wfs_d2_units *u, const struct wfs_d2_window *w,
+			  const uint16_t *weights, uint64_t *sum)
+{
+	(void)sums, (void)u, (void)w, (void)weights, (void)sum;
+	return 0;
+}
+
+uint32_t wfs_d2_tokens_fast(uint8_t *classes, uint32_t n, const uint32_t *slots, uint32_t state[LANES],
+			    const uint8_t **words, const uint8_t *end)
+{
+	(void)classes, (void)n, (void)slots, (void)state, (void)words, (void)end;
+	return 0;
+}
+
+#endif
