@@ -254,8 +254,8 @@ test_update_killed_in_commit()
 	mapfile -t where < <(paths "$TMPDIR/tables" "$C/images" /data /map "")
 	kill_until commit 6 fdatasync 1 3 "${where[@]}"
 	kill_until commit 8 fsync 1 2 "${where[@]}" -P "$C/images"
-	kill_until commit 17 fsync 9 12
-	kill_until commit 20 renameat 5 6
+	kill_until commit 17 fsync 4 9
+	kill_until commit 20 renameat 4 6
 	kill_until commit 23 unlinkat 2 6
 }
 

@@ -302,6 +302,7 @@ void *wfs_follow_main(void *arg)
 		bool again;
 		int ret;
 
+		wfs_history_retry(r);
 		ret = choose(r, &pending, &err);
 		if (ret == 0)
 			ret = advance(r, &pending, &err);

@@ -150,6 +150,13 @@ void wfs_history_gone(struct wfs_replica *r, const struct wfs_digest *table)
 	pthread_mutex_unlock(&r->history_lock);
 }
 
+void wfs_history_retry(struct wfs_replica *r)
+{
+	pthread_mutex_lock(&r->history_lock);
+	r->n_gone = 0;
+	pthread_mutex_unlock(&r->history_lock);
+}
+
 bool wfs_history_is_gone(struct wfs_replica *r, const struct wfs_digest *table)
 {
 	bool gone = false;

@@ -215,6 +215,8 @@ struct wfs_past {
 void wfs_history_begin(struct wfs_replica *r);
 void wfs_history_end(struct wfs_replica *r);
 void wfs_history_forget(struct wfs_replica *r);
+/* A new look: what was gone may have been put back. */
+void wfs_history_retry(struct wfs_replica *r);
 const struct wfs_past *wfs_history_first(struct wfs_replica *r);	/* then ->next */
 const struct wfs_past *wfs_history_find(struct wfs_replica *r, const struct wfs_digest *id);
 /* -EAGAIN: not local and !net.  -EBADMSG: gone or damaged. */
