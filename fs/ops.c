@@ -5,7 +5,7 @@
  * Inside a version nothing ever changes, so entries and attributes are cached for ever and no page
  * is ever invalidated.  What may change is never cached: `latest` (its READLINK is how we learn who
  * asks), the lists of the directories outside the versions, and names that are not there.
- * Directories are in ops_dir.c, reads in ops_read.c, hub/ is in hub.c.
+ * Directories are in ops_dir.c, reads in ops_read.c, extended attributes in ops_xattr.c, hub/ is in hub.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +21,7 @@
 #include "ops_deny.h"
 #include "ops_internal.h"
 #include "ops_read.h"
+#include "ops_xattr.h"
 #include "passthrough.h"
 #include "selftest.h"
 #include "weightfs/base.h"
@@ -339,7 +340,6 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 
 const struct fuse_lowlevel_ops *ops_table(void)
 {
-	/* no getxattr and listxattr: after the first ENOSYS the kernel never asks again */
 	static const struct fuse_lowlevel_ops table = {
 		.init = op_init,
 		.lookup = op_lookup,
@@ -365,6 +365,8 @@ const struct fuse_lowlevel_ops *ops_table(void)
 		.setattr = deny_setattr,
 		.create = deny_create,
 		.write = deny_write,
+		.getxattr = op_getxattr,
+		.listxattr = op_listxattr,
 		.setxattr = deny_setxattr,
 		.removexattr = deny_remove,
 		.fallocate = deny_fallocate,

@@ -88,6 +88,48 @@ test_built_again()
 	stop
 }
 
+attr() { python3 -c 'import os, sys; print(os.getxattr(sys.argv[1], "user.weightfs." + sys.argv[2]).decode())' "$M/versions/1/model.bin" "$1"; }
+mode_is() { [ "$(attr mode)" = "$1" ]; }
+
+# What it says of itself: cached as long as it is open since before it was complete.
+test_attributes()
+{
+	rm -r "$C"/images/*
+	start keep_versions=99
+	mode_is cached
+	exec 7<"$M/versions/1/model.bin"
+	cmp "$M/versions/1/model.bin" "$O/1"
+	until_true 20 all_of_1
+	mode_is cached
+	exec 7<&-
+	until_true 20 mode_is passthrough
+	exec 7<"$M/versions/1/model.bin"
+	mode_is passthrough
+	exec 7<&-
+	[ "$(attr version)" = 1 ]
+	attr digest | grep -Eqx '(sha256|table):[0-9a-f]{64}'
+	python3 - "$M" <<-'PY'
+	import errno, os, sys
+	names = ["user.weightfs." + n for n in ("version", "digest", "mode")]
+	assert os.listxattr(sys.argv[1] + "/versions/1/model.bin") == names
+	for path in ("", "/latest", "/versions/1", "/.weightfs/status.json"):
+	    assert os.listxattr(sys.argv[1] + path) == []
+	    try:
+	        os.getxattr(sys.argv[1] + path, names[0])
+	        raise SystemExit(path + " has a version")
+	    except OSError as e:
+	        assert e.errno == errno.ENODATA
+	for change in (lambda p: os.setxattr(p, names[0], b"2"), lambda p: os.removexattr(p, names[0])):
+	    try:
+	        change(sys.argv[1] + "/versions/1/model.bin")
+	        raise SystemExit("changed")
+	    except OSError as e:
+	        assert e.errno == errno.EROFS
+	PY
+	stop
+}
+all_of_1() { [ "$(field '.versions[] | select(.sequence == 1) | .blocks == .blocks_built')" = true ]; }
+
 # Old versions leave the mount while they are hammered.
 test_versions_leave()
 {
@@ -102,7 +144,7 @@ if [ "$(id -u)" != 0 ] || [ ! -e /dev/fuse ]; then
 	skip mount-edge "needs root"
 	finish
 fi
-for t in versions_become_complete built_again versions_leave; do
+for t in versions_become_complete built_again attributes versions_leave; do
 	run test_$t
 done
 finish
