@@ -58,6 +58,7 @@ struct mnt {
 	atomic_bool looping, looped;
 	int report;
 	atomic_bool failed;		/* after it was mounted: passthrough=on, and it cannot be */
+	struct wfs_err refusal;		/* why, when failed */
 };
 
 /* ---- before anything is started ---- */
@@ -298,7 +299,7 @@ static void on_up(void *arg)
 		return;
 	}
 	log_err("%s", err.msg);
-	daemon_report(&m->report, err.msg);
+	m->refusal = err;		/* told when nothing is mounted any more */
 	atomic_store(&m->failed, true);
 	on_stop(m, "what was asked for cannot be had");
 }
@@ -531,6 +532,8 @@ static int serve(struct mnt *m, struct wfs_err *err)
 		daemon_report(&m->report, err->msg);
 	}
 	finish(m);
+	if (m->failed)
+		daemon_report(&m->report, m->refusal.msg);
 	return m->failed ? -EOPNOTSUPP : r;
 }
 
