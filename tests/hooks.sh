@@ -5,7 +5,8 @@
 
 S=$TMPDIR/store M=$TMPDIR/mnt C=$TMPDIR/cache CK=$TMPDIR/ckpt E=$TMPDIR/engine CONF=$TMPDIR/hooks.conf
 hooks_pid='' engine_pid=''
-cleanup() { stop_hooks; stop_engine; }
+# The second signal gives up what is under way, which after a failure may never end.
+cleanup() { [ -z "$hooks_pid" ] || kill -INT "$hooks_pid" 2>/dev/null || true; stop_hooks; stop_engine; }
 
 # A checkpoint a version is kept, to compare with.
 mkdir -p "$M" "$CK"
@@ -42,9 +43,9 @@ start_engine()			# [PORT]
 	until_true 20 test -s "$E/port"
 	port=$(cat "$E/port")
 }
-stop_engine() { [ -z "$engine_pid" ] || { kill "$engine_pid" 2>/dev/null; wait "$engine_pid" 2>/dev/null || true; }; engine_pid=''; }
+stop_engine() { [ -z "$engine_pid" ] || { kill "$engine_pid" 2>/dev/null || true; wait "$engine_pid" 2>/dev/null || true; }; engine_pid=''; }
 start_hooks() { weightfs hooks "$M" --config "$CONF" "$@" 2>"$TMPDIR/hooks.log" & hooks_pid=$!; }
-stop_hooks() { [ -z "$hooks_pid" ] || { kill "$hooks_pid" 2>/dev/null; wait "$hooks_pid" 2>/dev/null || true; }; hooks_pid=''; }
+stop_hooks() { [ -z "$hooks_pid" ] || { kill "$hooks_pid" 2>/dev/null || true; wait "$hooks_pid" 2>/dev/null || true; }; hooks_pid=''; }
 
 hook() { weightfs status "$M" --json | jq -r ".hooks[] | select(.name == \"$1\") | $2"; }
 hook_is() { [ "$(hook "$1" .state)" = "$2" ] && [ "$(hook "$1" .told)" = "$3" ]; }	# NAME STATE TOLD

@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# hooks-command.sh - weightfs hooks runs a program: what it gets, when it ends, and which version it is told
+. "$(dirname "$0")/suite.sh"
+set -u
+. "$TESTS/hooks.sh"
+
+program()			# the body on stdin
+{
+	{ echo '#!/bin/sh'; cat; } >"$TMPDIR/program"
+	chmod +x "$TMPDIR/program"
+}
+conf()				# LINES...
+{
+	printf '[hook "prog"]\nmount = %s\ncommand = %s/program\n' "$M" "$TMPDIR" >"$CONF"
+	printf '%s\n' "$@" >>"$CONF"
+}
+
+# Foreign text reaches the program as it is, and nothing looks into it.
+test_hostile_labels_arrive_unchanged()
+{
+	local label=$'a "b" \'c\'\n$(touch '"$TMPDIR"$'/ran) `touch '"$TMPDIR"$'/ran`; x=1 \\ %s {path} *'
+
+	fresh
+	program <<-END
+	env -0 >$TMPDIR/env
+	printf '%s\n' "\$@" >$TMPDIR/args
+	END
+	conf 'arg = $(touch '"$TMPDIR"'/ran)' 'arg = {label} "x y"'
+	publish "$label"
+	shown 2
+	WEIGHTFS_PREVIOUS_PATH=stale start_hooks
+	until_true 20 hook_is prog told 2
+	got() { sed -z "s/^$1=//;t;d" "$TMPDIR/env" | tr -d '\0'; }
+	[ "$(got WEIGHTFS_LABEL)" = "$label" ]
+	[ "$(got WEIGHTFS_VERSION) $(got WEIGHTFS_PATH)" = "2 $M/versions/2" ]
+	[ "$(got WEIGHTFS_PREVIOUS_PATH)" = "" ]
+	[ "$(sed -n 1p "$TMPDIR/args")" = '$(touch '"$TMPDIR"'/ran)' ]
+	[ "$(sed -n 2p "$TMPDIR/args")" = '{label} "x y"' ]
+	[ ! -e "$TMPDIR/ran" ]
+	publish
+	until_true 20 hook_is prog told 3
+	[ "$(got WEIGHTFS_PREVIOUS_VERSION) $(got WEIGHTFS_PREVIOUS_PATH)" = "2 $M/versions/2" ]
+}
+
+gone() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status"; }
+
+test_timeout_ends_the_whole_group()
+{
+	fresh
+	rm -f "$TMPDIR/child"
+	program <<-END
+	sleep 600 & echo \$! >$TMPDIR/child
+	wait
+	END
+	conf timeout=500ms
+	start_hooks
+	until_true 20 hook_is prog failed 0
+	hook prog .error | grep -q "not done after 0.5 s"
+	until_true 10 gone "$(cat "$TMPDIR/child")"
+}
+
+test_a_failure_is_shown_with_its_status()
+{
+	fresh
+	program <<<'exit 7'
+	conf
+	start_hooks
+	until_true 20 hook_is prog failed 0
+	hook prog .error | grep -q 'exit status 7'
+	program <<<'exit 0'
+	publish
+	until_true 20 hook_is prog told 2
+	[ "$(hook prog .error)" = "" ]
+}
+
+# Versions come while the program is busy: it gets the newest then, and those between never.
+test_the_newest_never_a_queue()
+{
+	fresh
+	rm -f "$TMPDIR/told" "$TMPDIR/go"
+	program <<-END
+	echo \$WEIGHTFS_VERSION >>$TMPDIR/told
+	until [ -e $TMPDIR/go ]; do sleep 0.05; done
+	END
+	conf
+	start_hooks
+	until_true 20 test -s "$TMPDIR/told"
+	for _ in 2 3 4 5; do publish; done
+	shown 5
+	touch "$TMPDIR/go"
+	until_true 20 hook_is prog told 5
+	[ "$(tr '\n' ' ' <"$TMPDIR/told")" = "1 5 " ]
+}
+
+# With keep_versions=0 a version leaves at once, but not the one that was told.
+test_the_told_version_stays()
+{
+	fresh 0
+	rm -f "$TMPDIR/go"
+	program <<-END
+	[ \$WEIGHTFS_VERSION = 1 ] && exit
+	until [ -e $TMPDIR/go ]; do sleep 0.05; done
+	END
+	conf
+	start_hooks
+	until_true 20 hook_is prog told 1
+	for _ in 2 3 4 5; do publish; shown "$n"; done
+	diff -r "$CK/1" "$M/versions/1"
+	stop_hooks_hard
+	publish
+	shown 6
+	diff -r "$CK/1" "$M/versions/1"
+	touch "$TMPDIR/go"
+	start_hooks
+	until_true 20 hook_is prog told 6
+	diff -r "$CK/6" "$M/versions/6"
+	publish			# versions leave when others come
+	until_true 20 hook_is prog told 7
+	until_true 20 test ! -e "$M/versions/1"
+}
+stop_hooks_hard() { kill -9 "$hooks_pid"; wait "$hooks_pid" 2>/dev/null || true; hooks_pid=''; touch "$TMPDIR/go"; }
+
+for t in $(declare -F | sed -n "s/^declare -f \(test_\)/\1/p"); do
+	run "$t"
+done
+finish
