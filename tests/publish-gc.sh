@@ -133,8 +133,9 @@ test_wrong_usage_and_damage()
 	for o in "" "--keep 0" "--keep x" "--keep 1 --grace soon" "--keep 1 --grace 7w"; do
 		r=0
 		# shellcheck disable=SC2086
-		gc "$TMPDIR/s" $o 2>/dev/null || r=$?
+		gc "$TMPDIR/s" $o 2>"$TMPDIR/err" || r=$?
 		[ $r = 2 ] || fail "gc $o: exit $r"
+		! grep -q 'not a version' "$TMPDIR/err" || fail "gc $o takes a number of versions: $(cat "$TMPDIR/err")"
 	done
 	! gc http://127.0.0.1:1/ --keep 1 2>"$TMPDIR/err" || fail "a server's store"
 	grep -q 'only a store in a directory' "$TMPDIR/err"

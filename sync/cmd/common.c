@@ -65,7 +65,7 @@ bool cmd_number(const char *text, uint64_t *out)
 	errno = 0;
 	*out = strtoull(text, &end, 10);
 	if (*text < '0' || *text > '9' || *end || errno || !*out) {
-		cmd_usage("`%s' is not a version; versions are whole numbers from 1", text);
+		cmd_usage("`%s' is not a whole number from 1", text);
 		return false;
 	}
 	return true;
