@@ -153,6 +153,20 @@ test_wrong_usage_and_damage()
 	names "$TMPDIR/s" | diff - "$TMPDIR/before"
 }
 
+# A publisher that was killed between its commit and `latest': what that names must not go before it is renewed.
+test_a_commit_that_latest_does_not_name()
+{
+	fresh
+	cp "$TMPDIR/s/commits/$((LAST - 1))" "$TMPDIR/s/latest"
+	gc "$TMPDIR/s" --keep 1 --grace 0 --dry-run >/dev/null
+	cmp -s "$TMPDIR/s/commits/$((LAST - 1))" "$TMPDIR/s/latest" || fail "a dry run changed latest"
+	gc "$TMPDIR/s" --keep 1 --grace 0 >/dev/null
+	cmp "$TMPDIR/s/commits/$LAST" "$TMPDIR/s/latest"
+	good_from "$TMPDIR/s" $LAST
+	weightsync publish --quiet --strides 4 --cache "$TMPDIR/latestp" "$CK/1" "$TMPDIR/s" >/dev/null
+	weightsync verify --quiet "$TMPDIR/s" >/dev/null
+}
+
 # Killed at its n-th unlink, for a spread of n: the store verifies, and the next run finishes.
 test_killed_anywhere()
 {

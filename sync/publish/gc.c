@@ -6,8 +6,9 @@
  * tables that need none (mark.c).  Version objects between the oldest kept version and what it is built from
  * stay too, without their commits, because plans are made from them.
  *
- * Order of removal: commits from the oldest up, so that those which are there have no gap; the versions and the
- * readable names; then tables, layouts, packs.  A run that was killed leaves objects that nothing names.
+ * Order: `latest' is brought up to the newest commit.  Then go commits from the oldest up, so that those which are
+ * there have no gap; the versions and the readable names; then tables, layouts, packs.  A run that was killed
+ * leaves objects that nothing names.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -291,11 +292,30 @@ static int sweep_model(void *arg, const char *name, uint64_t size, uint64_t mtim
 	return n && n < g->res->oldest ? remove_name(g, name, 0) : 0;
 }
 
+/* A publisher that was killed behind its commit has left `latest' at an older one, which may go now. */
+static int renew_latest(struct gc *g)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf newest = WFS_BUF_INIT, latest = WFS_BUF_INIT;
+	char name[WFS_OBJECT_NAME];
+	int r;
+
+	wfs_commit_name(name, g->res->newest);
+	r = wfs_store_get_buf(&newest, g->store, name, WFS_STORE_INFO_MAX, true, g->o->cancel, g->err);
+	if (r < 0)
+		return wfs_wrap(g->err, r == -ENOENT ? -EBADMSG : r, "%s", name);
+	r = wfs_store_get_buf(&latest, g->store, "latest", WFS_STORE_INFO_MAX, true, g->o->cancel, NULL);
+	if (r == 0 && latest.len == newest.len && memcmp(latest.data, newest.data, newest.len) == 0)
+		return 0;
+	return wfs_store_replace(g->store, "latest", newest.data, newest.len, g->err);
+}
+
 static int sweep(struct gc *g, size_t first)
 {
 	static const char *const kinds[] = { "versions", "tables", "layouts", "packs" };
-	int r = remove_commits(g, first);
+	int r = g->o->dry_run ? 0 : renew_latest(g);
 
+	if (r == 0)
+		r = remove_commits(g, first);
 	if (r == 0)
 		r = wfs_store_each(g->store, "models", sweep_model, g, g->err);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(kinds); i++)
