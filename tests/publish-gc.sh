@@ -167,6 +167,24 @@ test_a_commit_that_latest_does_not_name()
 	weightsync verify --quiet "$TMPDIR/s" >/dev/null
 }
 
+# The publisher can undo only from a version that the store does not have, and single steps back are collected.
+test_a_store_that_was_set_back()
+{
+	local s=$TMPDIR/back c=$TMPDIR/backc v
+
+	for v in 1 2 3 4 5; do weightsync publish --quiet --strides 2,4 --cache "$c" "$CK/$v" "$s" >/dev/null; done
+	gc "$s" --keep 1 --grace 0 >/dev/null
+	for v in 6 7 8; do weightsync publish --quiet --cache "$c" "$CK/$v" "$s" >/dev/null; done
+	cp -a "$s" "$s.8"
+	weightsync publish --quiet --cache "$c" "$CK/9" "$s" >/dev/null
+	[ -n "$(ls "$c/undo")" ] || fail "the test made no undo list"
+	weightsync publish --quiet --cache "$c" "$CK/10" "$s.8" >/dev/null
+	weightsync verify --quiet "$s.8" >/dev/null
+	rm -rf "$TMPDIR/out"
+	weightsync pull --quiet "$s.8" "$TMPDIR/out" >/dev/null
+	diff -r "$TMPDIR/out" "$CK/10"
+}
+
 # Killed at its n-th unlink, for a spread of n: the store verifies, and the next run finishes.
 test_killed_anywhere()
 {

@@ -396,10 +396,23 @@ static int extract(struct wfs_plan **out, struct wfs_ways *g)
 	return 0;
 }
 
+/* The undo tables lead to a version that is gone, as when the store was set back. */
+static int without_undo(struct wfs_ways *g)
+{
+	int r;
+
+	g->failed = 0;
+	if (g->err)
+		g->err->msg[0] = '\0';
+	r = look_back(g);
+	return r < 0 ? r : settle(g);
+}
+
 static int plan_make(struct wfs_plan **out, struct wfs_image *img, bool net, bool demand, struct wfs_err *err)
 {
 	struct wfs_base what = { .table = img->id, .anchor = img->anchor, .size = img->size };
 	struct wfs_ways g = { .r = img->r, .target = img, .net = net, .demand = demand, .err = err };
+	bool undone = wfs_undo_find(img->r, &img->id, NULL);
 	uint32_t index;
 	int r;
 
@@ -408,10 +421,12 @@ static int plan_make(struct wfs_plan **out, struct wfs_image *img, bool net, boo
 	if (r == 0)
 		r = wfs_ways_place(&g, &what, &index);
 	/* What can be undone is here: nothing better is to be found. */
-	if (r == 0 && !wfs_undo_find(g.r, &img->id, NULL))
+	if (r == 0 && !undone)
 		r = look_back(&g);
 	if (r == 0)
 		r = settle(&g);
+	if (undone && (r == -ENOENT || r == -EBADMSG))
+		r = without_undo(&g);
 	if (r == 0)
 		r = extract(out, &g);
 	wfs_ways_free(&g);
