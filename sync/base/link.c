@@ -118,7 +118,7 @@ static int curl_error(const struct wfs_link *l, CURLcode c, bool *transient, boo
 	switch (c) {
 	case CURLE_COULDNT_RESOLVE_HOST: case CURLE_COULDNT_CONNECT: case CURLE_OPERATION_TIMEDOUT:
 		*unreached = true;	/* the one time limit that curl keeps is that of the connection */
-		/* fall through */
+		__attribute__((fallthrough));
 	case CURLE_PARTIAL_FILE: case CURLE_RECV_ERROR: case CURLE_SEND_ERROR:
 	case CURLE_GOT_NOTHING: case CURLE_SSL_CONNECT_ERROR: case CURLE_NO_CONNECTION_AVAILABLE:
 		*transient = true;
