@@ -169,16 +169,6 @@ int client_call(struct wfs_buf *out, const struct client *c, const char *line, u
 	return wfs_json_parse(out->data, out->len, WFS_JSON_EVENTS_MAX, find_refusal, NULL, err);
 }
 
-bool client_number(uint64_t *out, const char *text)
-{
-	size_t n = strlen(text);
-
-	if (!n || n > 19 || strspn(text, "0123456789") != n)
-		return false;
-	*out = strtoull(text, NULL, 10);
-	return true;
-}
-
 pid_t client_pid(const struct client *c)
 {
 	WFS_AUTO(wfs_close_fd) int fd = connect_any(c, NULL);

@@ -30,9 +30,6 @@ int client_call(struct wfs_buf *out, const struct client *c, const char *line, u
 int client_open(const struct client *c, const char *line, struct wfs_err *err);
 int client_line(struct wfs_buf *out, int fd, int timeout_ms, struct wfs_err *err);	/* -1: for ever */
 
-/* A sequence on the command line: digits only. */
-bool client_number(uint64_t *out, const char *text);
-
 /* Process of the daemon, 0 when it cannot be asked. */
 pid_t client_pid(const struct client *c);
 

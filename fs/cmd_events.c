@@ -14,6 +14,7 @@
 #include "client.h"
 #include "cmd.h"
 #include "event.h"
+#include "number.h"
 #include "weightfs/base.h"
 #include "weightfs/json.h"
 
@@ -88,7 +89,7 @@ int cmd_events(int argc, char **argv)
 	while ((opt = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
 		if (opt == 'j')
 			json = true;
-		else if (opt != 'n' || !client_number(&above, optarg))
+		else if (opt != 'n' || !number_parse(&above, optarg))
 			return CMD_USAGE;
 	}
 	if (argc - optind != 1)

@@ -10,16 +10,15 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/signalfd.h>
 
 #include "client.h"
 #include "cmd.h"
 #include "hook.h"
 #include "hook_run.h"
 #include "options.h"
+#include "signals.h"
 #include "weightfs/base.h"
 #include "weightfs/log.h"
 
@@ -105,24 +104,13 @@ static int attach(const struct hook_list *l, const struct client *c, struct wfs_
 
 static int block_signals(struct wfs_err *err)
 {
-	sigset_t set;
+	sigset_t set = signals_that_end();
 	int fd;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	fd = signals_open();
 	return fd < 0 ? wfs_fail_sys(err, "signals") : fd;
-}
-
-static bool took_signal(int fd)
-{
-	struct signalfd_siginfo si;
-
-	return read(fd, &si, sizeof(si)) == sizeof(si);
 }
 
 /* Until all threads have ended.  0: as it should; negative: the daemon has gone without a word. */
@@ -136,7 +124,7 @@ static int watch(struct crew *crew, int signals, int daemon, const struct client
 	while (!crew_done(crew)) {
 		if (poll(p, ARRAY_SIZE(p), ROUND_MS) <= 0)
 			continue;
-		if (p[0].revents && took_signal(signals)) {
+		if (p[0].revents && signals_take(signals)) {
 			crew_stop(crew);
 			if (n_signals++)
 				crew_cancel(crew);

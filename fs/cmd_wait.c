@@ -10,6 +10,7 @@
 
 #include "client.h"
 #include "cmd.h"
+#include "number.h"
 #include "weightfs/base.h"
 #include "weightfs/json.h"
 
@@ -33,7 +34,7 @@ static int take_answer(void *arg, const struct wfs_json_event *ev, struct wfs_er
 	return 0;
 }
 
-static bool number(double *out, const char *text)
+static bool seconds(double *out, const char *text)
 {
 	char *end;
 
@@ -62,12 +63,13 @@ int cmd_wait(int argc, char **argv)
 	static const struct option longopts[] = {
 		{ "newer-than", required_argument, NULL, 'n' },
 		{ "timeout", required_argument, NULL, 't' }, { 0 } };
-	double above = 0, timeout = -1;
+	double timeout = -1;
+	uint64_t above = 0;
 	struct client c;
 	int opt, r;
 
 	while ((opt = getopt_long(argc, argv, "", longopts, NULL)) != -1)
-		if ((opt != 'n' && opt != 't') || !number(opt == 'n' ? &above : &timeout, optarg))
+		if (opt == 'n' ? !number_parse(&above, optarg) : opt != 't' || !seconds(&timeout, optarg))
 			return CMD_USAGE;
 	if (argc - optind != 1)
 		return CMD_USAGE;
@@ -79,14 +81,14 @@ int cmd_wait(int argc, char **argv)
 		unsigned ms = timeout < 0 || left * 1e3 > ROUND_MS ? ROUND_MS : left > 0 ? (unsigned)(left * 1e3) : 0;
 		struct answer a = { 0 };
 
-		if (ask(&a, &c, (uint64_t)above, ms) < 0)
+		if (ask(&a, &c, above, ms) < 0)
 			return EXIT_BAD;
 		if (!a.timeout) {
 			printf("%" PRIu64 "\n", a.newest);
 			return EXIT_OK;
 		}
 		if (timeout >= 0 && ms < ROUND_MS) {
-			fprintf(stderr, "weightfs: %s: nothing newer than %.0f within %g s (newest: %" PRIu64 ")\n",
+			fprintf(stderr, "weightfs: %s: nothing newer than %" PRIu64 " within %g s (newest: %" PRIu64 ")\n",
 				c.point, above, timeout, a.newest);
 			return EXIT_TIMEOUT;
 		}

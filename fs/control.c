@@ -9,16 +9,16 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "control_internal.h"
 #include "hooktab.h"
+#include "number.h"
+#include "signals.h"
 #include "weightfs/base.h"
 #include "weightfs/json.h"
 
@@ -71,6 +71,20 @@ void peer_wait(struct control *c, struct peer *p, uint64_t ms,
 	p->look = look;
 	p->deadline_ns = in_ms(ms);
 	look(c, p, ms == 0);
+}
+
+void peer_wait_above(struct control *c, struct peer *p, const char *args,
+		     void (*look)(struct control *c, struct peer *p, bool late))
+{
+	size_t n = strcspn(args, " ");
+	char above[24];
+	uint64_t ms;
+
+	snprintf(above, sizeof(above), "%.*s", (int)n, args);
+	if (n < sizeof(above) && args[n] && number_parse(&p->above, above) && number_parse(&ms, args + n + 1))
+		peer_wait(c, p, WFS_MIN(ms, (uint64_t)CONTROL_WAIT_MS_MAX), look);
+	else
+		peer_refuse(p, "needs a sequence and a time in milliseconds");
 }
 
 /* A listener's line is out: it gets the next one, or waits for it. */
@@ -152,12 +166,12 @@ void control_stop_once(struct control *c, const char *why)
 
 static void take_signal(struct control *c)
 {
-	struct signalfd_siginfo si;
+	int signo = signals_take(c->fixed[FD_SIGNAL]);
 	char why[64];
 
-	if (read(c->fixed[FD_SIGNAL], &si, sizeof(si)) != sizeof(si))
+	if (!signo)
 		return;
-	snprintf(why, sizeof(why), "signal %s", sigabbrev_np((int)si.ssi_signo));
+	snprintf(why, sizeof(why), "signal %s", sigabbrev_np(signo));
 	control_stop_once(c, why);
 }
 
@@ -231,14 +245,9 @@ static void *control_main(void *arg)
 
 static int open_fixed(struct control *c, struct wfs_err *err)
 {
-	sigset_t set;
 	int fd;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	c->fixed[FD_SIGNAL] = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	c->fixed[FD_SIGNAL] = signals_open();
 	c->fixed[FD_WAKE] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->fixed[FD_SIGNAL] < 0 || c->fixed[FD_WAKE] < 0)
 		return wfs_fail_sys(err, "control thread");

@@ -47,12 +47,7 @@ static void look_wait(struct control *c, struct peer *p, bool late)
 
 static void command_wait(struct control *c, struct peer *p, const char *args)
 {
-	uint64_t ms;
-
-	if (sscanf(args, "%" SCNu64 " %" SCNu64, &p->above, &ms) != 2)
-		peer_refuse(p, "wait needs a sequence and a time in milliseconds");
-	else
-		peer_wait(c, p, WFS_MIN(ms, (uint64_t)CONTROL_WAIT_MS_MAX), look_wait);
+	peer_wait_above(c, p, args, look_wait);
 }
 
 static void command_poke(struct control *c, struct peer *p, const char *args)

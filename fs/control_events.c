@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "control_internal.h"
+#include "number.h"
 #include "weightfs/base.h"
 #include "weightfs/json.h"
 
@@ -74,7 +75,7 @@ void command_events(struct control *c, struct peer *p, const char *args)
 {
 	int buffer = SOCKET_BUFFER;
 
-	if (sscanf(args, "%" SCNu64, &p->above) != 1) {
+	if (!number_parse(&p->above, args)) {
 		peer_refuse(p, "events needs the sequence that is known already, or 0");
 		return;
 	}

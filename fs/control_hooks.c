@@ -12,6 +12,7 @@
 #include "control_internal.h"
 #include "hook.h"
 #include "hooktab.h"
+#include "number.h"
 #include "weightfs/base.h"
 
 static void answer_ok(struct peer *p)
@@ -69,12 +70,7 @@ static void look_hook(struct control *c, struct peer *p, bool late)
 
 static void next(struct control *c, struct peer *p, const char *args)
 {
-	uint64_t ms;
-
-	if (sscanf(args, "%" SCNu64 " %" SCNu64, &p->above, &ms) != 2)
-		peer_refuse(p, "next needs a sequence and a time in milliseconds");
-	else
-		peer_wait(c, p, WFS_MIN(ms, (uint64_t)CONTROL_WAIT_MS_MAX), look_hook);
+	peer_wait_above(c, p, args, look_hook);
 }
 
 static void last(struct control *c, struct peer *p, const char *args)
@@ -90,7 +86,7 @@ static void told(struct control *c, struct peer *p, const char *args)
 {
 	uint64_t sequence;
 
-	if (sscanf(args, "%" SCNu64, &sequence) != 1 || hooktab_told(c->fs->hooktab, p->hook, sequence) < 0)
+	if (!number_parse(&sequence, args) || hooktab_told(c->fs->hooktab, p->hook, sequence) < 0)
 		peer_refuse(p, "told needs the sequence that is being told");
 	else
 		answer_ok(p);

@@ -73,6 +73,9 @@ void peer_answer(struct peer *p);
 void peer_refuse(struct peer *p, const char *why);
 void peer_wait(struct control *c, struct peer *p, uint64_t ms,
 	       void (*look)(struct control *c, struct peer *p, bool late));
+/* args "SEQUENCE MS": peer_wait for what is above that sequence. */
+void peer_wait_above(struct control *c, struct peer *p, const char *args,
+		     void (*look)(struct control *c, struct peer *p, bool late));
 void peer_flush(struct control *c, struct peer *p);	/* send what the socket takes now */
 void peer_drop(struct control *c, struct peer *p);
 void control_stop_once(struct control *c, const char *why);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "control_internal.h"
+#include "number.h"
 
 #define PIN_MS (10u * 60 * 1000)	/* a disk that syncs no small file in this time is broken */
 
@@ -81,11 +82,10 @@ static void look_pin(struct control *c, struct peer *p, bool late)
 static void begin(struct control *c, struct peer *p, const char *args, bool on)
 {
 	struct pin *pin;
-	int end = 0;
 
 	control_pin_reap(c, false);
 	pin = calloc(1, sizeof(*pin));
-	if (!pin || sscanf(args, "%" SCNu64 "%n", &pin->sequence, &end) != 1 || args[end]) {
+	if (!pin || !number_parse(&pin->sequence, args)) {
 		peer_refuse(p, pin ? "pin and unpin need the number of a version" : "out of memory");
 		free(pin);
 		return;

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "hook.h"
+#include "number.h"
 #include "weightfs/base.h"
 #include "weightfs/io.h"
 #include "weightfs/json.h"
@@ -72,14 +73,14 @@ static void load_line(struct hooktab *t, const char *line)
 {
 	size_t len = strcspn(line, " ");
 	struct row *r;
-	char *end;
+	uint64_t told;
 
-	if (!line[len] || line[len + 1] < '1' || line[len + 1] > '9')
+	if (!line[len] || !number_parse(&told, line + len + 1) || !told)
 		return;
 	r = find_or_add(t, line, len);
 	if (!r)
 		return;
-	r->told = strtoull(line + len + 1, &end, 10);
+	r->told = told;
 	r->since_ns = wfs_now_ns();
 	wfs_model_put(r->told_model);
 	r->told_model = wfs_replica_find(t->replica, r->told);
@@ -264,7 +265,8 @@ int hooktab_known(struct hooktab *t, const char *name)
 	return is ? 0 : -ENOENT;
 }
 
-int hooktab_begin(struct hooktab *t, const char *name, struct wfs_model *m)
+/* It is being told m, or (m NULL) was told in vain, and why. */
+static int set_telling(struct hooktab *t, const char *name, struct wfs_model *m, const char *why)
 {
 	struct wfs_model *old = NULL;
 	struct row *r;
@@ -273,13 +275,25 @@ int hooktab_begin(struct hooktab *t, const char *name, struct wfs_model *m)
 	r = name[0] ? find(t, name) : NULL;
 	if (r) {
 		old = r->telling_model;
-		r->telling_model = wfs_model_get(m);
-		r->telling = wfs_model_version(m)->sequence;
+		r->telling_model = m ? wfs_model_get(m) : NULL;
+		r->telling = m ? wfs_model_version(m)->sequence : 0;
 		r->since_ns = wfs_now_ns();
+		if (!m)
+			snprintf(r->error, sizeof(r->error), "%s", *why ? why : "failed");
 	}
 	pthread_mutex_unlock(&t->lock);
 	wfs_model_put(old);
 	return r ? 0 : -ENOENT;
+}
+
+int hooktab_begin(struct hooktab *t, const char *name, struct wfs_model *m)
+{
+	return set_telling(t, name, m, "");
+}
+
+int hooktab_failed(struct hooktab *t, const char *name, const char *why)
+{
+	return set_telling(t, name, NULL, why);
 }
 
 int hooktab_told(struct hooktab *t, const char *name, uint64_t sequence)
@@ -300,25 +314,6 @@ int hooktab_told(struct hooktab *t, const char *name, uint64_t sequence)
 		t->dirty = true;
 	} else {
 		r = NULL;
-	}
-	pthread_mutex_unlock(&t->lock);
-	wfs_model_put(old);
-	return r ? 0 : -ENOENT;
-}
-
-int hooktab_failed(struct hooktab *t, const char *name, const char *why)
-{
-	struct wfs_model *old = NULL;
-	struct row *r;
-
-	pthread_mutex_lock(&t->lock);
-	r = name[0] ? find(t, name) : NULL;
-	if (r) {
-		old = r->telling_model;
-		r->telling = 0;
-		r->telling_model = NULL;
-		snprintf(r->error, sizeof(r->error), "%s", *why ? why : "failed");
-		r->since_ns = wfs_now_ns();
 	}
 	pthread_mutex_unlock(&t->lock);
 	wfs_model_put(old);

@@ -19,6 +19,7 @@
 #include "ops.h"
 #include "hub.h"
 #include "ops_deny.h"
+#include "number.h"
 #include "ops_internal.h"
 #include "ops_read.h"
 #include "ops_xattr.h"
@@ -208,12 +209,7 @@ const struct fixed *ops_fixed(size_t i)
 /* "42" and nothing else that strtoull would take for it. */
 int ops_parse_sequence(uint64_t *out, const char *name)
 {
-	size_t n = strlen(name);
-
-	if (!n || n > 19 || strspn(name, "0123456789") != n || name[0] == '0')
-		return -ENOENT;
-	*out = strtoull(name, NULL, 10);
-	return 0;
+	return name[0] != '0' && number_parse(out, name) ? 0 : -ENOENT;
 }
 
 int ops_find_version(struct node *out, struct fs *fs, const char *name)
