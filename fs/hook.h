@@ -100,6 +100,8 @@ int hook_print(FILE *f, const struct hook_run *run, const struct event *e, struc
 
 /* Sleep; -ECANCELED when the flag is set. */
 int hook_pause(unsigned ms, const atomic_bool *cancel);
+/* The same before a repetition: half a second first (*ms is 0 then), twice as long each time, 10 s at most. */
+int hook_back_off(unsigned *ms, const atomic_bool *cancel);
 
 /* Tell the version e; previous (may be NULL) is what the engine has.  On failure the previous one has been
  * told again, if that makes sense.  *unreached: nothing was changed, nobody was there. */

@@ -169,6 +169,7 @@ int hook_command(const struct hook_run *run, const struct event *e, const struct
 	struct wfs_strings env = { 0 };
 	WFS_AUTO(wfs_free_ptr) char **argv = vector(run->h->command, &run->h->arg);
 	WFS_AUTO(wfs_free_ptr) char **envp = NULL;
+	unsigned pause_ms = 0;
 	int r = make_env(&env, run, e, previous);
 
 	if (r == 0)
@@ -179,7 +180,7 @@ int hook_command(const struct hook_run *run, const struct event *e, const struct
 		r = run_once(run, argv, envp, err);
 		if (r == 0 || r == -ECANCELED || i == run->h->retries)
 			break;
-		r = 0;
+		r = hook_back_off(&pause_ms, run->cancel);
 	}
 	wfs_strings_free(&env);
 	return r;

@@ -239,8 +239,9 @@ static int ignore(void *arg, const struct wfs_json_event *ev, struct wfs_err *er
 
 static int check_body(const struct hook *h, const struct hook_request *q, struct wfs_err *err)
 {
-	char path[] = "/m/versions/1", label[] = "a \"label\"\n";
-	char id[] = "0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9";	/* no number: it needs quotes */
+	/* neither a number nor, at its beginning, the rest of an escape as in \u004{label} */
+	char path[] = "/m/versions/1", label[] = " a \"label\"\n";
+	char id[] = "0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9";
 	struct event sample = { .sequence = 1, .path = path, .label = label, .id = id };
 	WFS_AUTO(wfs_buf_free) struct wfs_buf body = WFS_BUF_INIT;
 	int r;

@@ -17,8 +17,8 @@
 #include "weightfs/http.h"
 #include "weightfs/io.h"
 
-#define PAUSE_MIN_MS	500u		/* before the first repetition; then twice as long each time */
-#define PAUSE_MAX_MS	10000u
+#define BACK_OFF_MIN_MS	500u
+#define BACK_OFF_MAX_MS	10000u
 #define HEADERS_MAX	32u
 #define SAID_MAX	160		/* bytes of a refusal's text in our message */
 
@@ -190,11 +190,17 @@ int hook_pause(unsigned ms, const atomic_bool *cancel)
 	return 0;
 }
 
+int hook_back_off(unsigned *ms, const atomic_bool *cancel)
+{
+	*ms = *ms ? WFS_MIN(*ms * 2, BACK_OFF_MAX_MS) : BACK_OFF_MIN_MS;
+	return hook_pause(*ms, cancel);
+}
+
 static int request(const struct hook_run *run, const struct hook_request *q, const struct secrets *s,
 		   const struct event *e, bool *unreached, struct wfs_err *err)
 {
 	struct request_text t = { .url = WFS_BUF_INIT, .body = WFS_BUF_INIT };
-	unsigned pause = PAUSE_MIN_MS;
+	unsigned pause_ms = 0;
 	bool again = true;
 	int r = make_text(&t, run, q, s, e, err);
 
@@ -203,8 +209,7 @@ static int request(const struct hook_run *run, const struct hook_request *q, con
 		r = once(run, q, &t, s, &again, unreached, err);
 		if (r == 0 || !again || i == q->retries)
 			break;
-		r = hook_pause(pause, run->cancel);
-		pause = WFS_MIN(pause * 2, PAUSE_MAX_MS);
+		r = hook_back_off(&pause_ms, run->cancel);
 	}
 	text_free(&t);
 	return r < 0 ? wfs_wrap(err, r, "%s %s", q->method, q->url) : 0;

@@ -75,6 +75,44 @@ test_a_failure_is_shown_with_its_status()
 	[ "$(hook prog .error)" = "" ]
 }
 
+# The program notes when it ran: the least pauses are those that grow.
+test_retries_back_off()
+{
+	fresh
+	rm -f "$TMPDIR/runs"
+	program <<-END
+	date +%s%N >>$TMPDIR/runs
+	[ \$(wc -l <$TMPDIR/runs) -ge 4 ]
+	END
+	conf retries=3
+	start_hooks
+	until_true 60 hook_is prog told 1
+	awk 'NR > 1 { printf "%d\n", ($1 - last) / 1e6 } { last = $1 }' "$TMPDIR/runs" >"$TMPDIR/pauses"
+	cat "$TMPDIR/pauses"
+	[ "$(wc -l <"$TMPDIR/pauses")" = 3 ]
+	paste "$TMPDIR/pauses" <(printf '500\n1000\n2000\n') | awk '$1 < $2 { exit 1 }'
+}
+
+runs() { [ "$(wc -l <"$TMPDIR/runs")" -ge "$1" ]; }
+
+# The last pause is of eight seconds: the second signal ends it.
+test_a_pause_can_be_given_up()
+{
+	fresh
+	rm -f "$TMPDIR/runs"
+	program <<-END
+	echo >>$TMPDIR/runs
+	exit 1
+	END
+	conf retries=100
+	start_hooks
+	until_true 60 runs 5
+	kill -INT "$hooks_pid"		# two of a kind might be seen as one
+	kill "$hooks_pid"
+	until_true 5 gone "$hooks_pid"
+	stop_hooks
+}
+
 # Versions come while the program is busy: it gets the newest then, and those between never.
 test_the_newest_never_a_queue()
 {
@@ -121,6 +159,46 @@ test_the_told_version_stays()
 	until_true 20 test ! -e "$M/versions/1"
 }
 stop_hooks_hard() { kill -9 "$hooks_pid"; wait "$hooks_pid" 2>/dev/null || true; hooks_pid=''; touch "$TMPDIR/go"; }
+
+daemon_pid() { weightfs status "$M" --json | jq .mount.pid; }
+end_cleanly() { weightfs unmount "$M"; }
+end_by_sigkill()
+{
+	local pid
+
+	pid=$(daemon_pid)
+	kill -KILL "$pid"
+	until_true 20 gone "$pid"
+	unmount_below "$M"
+}
+
+# The mount ends, versions come, it begins again, more come: what the engine was told is there all the time.
+told_survives()			# COMMAND that ends the mount
+{
+	fresh 0
+	program <<<'exit 0'
+	conf
+	start_hooks
+	until_true 20 hook_is prog told 1
+	until_true 20 grep -qx 'prog 1' "$C/hooks"
+	"$1"
+	stop_hooks
+	publish
+	mounted 0
+	shown 2
+	hook_is prog told 1
+	for _ in 3 4 5; do publish; shown "$n"; done
+	until_true 20 test ! -e "$M/versions/3"		# one that nobody was told
+	diff -r "$CK/1" "$M/versions/1"
+	start_hooks
+	until_true 20 hook_is prog told 5
+	publish
+	until_true 20 hook_is prog told 6
+	until_true 20 test ! -e "$M/versions/1"
+	diff -r "$CK/6" "$M/versions/6"
+}
+test_the_told_version_survives_an_unmount() { told_survives end_cleanly; }
+test_the_told_version_survives_sigkill() { told_survives end_by_sigkill; }
 
 for t in $(declare -F | sed -n "s/^declare -f \(test_\)/\1/p"); do
 	run "$t"
