@@ -70,14 +70,8 @@ static const uint8_t *read_tokens(uint8_t *classes, uint32_t n, const uint32_t *
 	return words;
 }
 
-/* Bits of changes, lowest first. */
-struct bits {
-	const uint8_t *data;
-	uint64_t at, len;		/* in bits; at > len: they came to an end */
-};
-
 /* 32 bits at most. */
-static inline uint64_t peek(const struct bits *b)
+static inline uint64_t peek(const struct wfs_d2_bits *b)
 {
 	size_t byte = b->at / 8, left = b->len / 8 - byte;
 	uint64_t v = 0;
@@ -89,7 +83,7 @@ static inline uint64_t peek(const struct bits *b)
 	return v >> b->at % 8;
 }
 
-static inline uint64_t take_bits(struct bits *b, unsigned n)
+static inline uint64_t take_bits(struct wfs_d2_bits *b, unsigned n)
 {
 	uint64_t v = 0;
 
@@ -107,30 +101,74 @@ static inline uint64_t take_bits(struct bits *b, unsigned n)
 	return v;
 }
 
+static inline uint64_t take_change(struct wfs_d2_bits *b, unsigned token)
+{
+	return token < TOKEN_PLAIN ? token : wfs_d2_token_base(token) + take_bits(b, wfs_d2_token_bits(token));
+}
+
+/* What every token stands for, so that which one it is need not be guessed. */
+struct meaning {
+	uint64_t base[TOKENS];
+	uint8_t n_bits[TOKENS];
+};
+
+static void make_meaning(struct meaning *m)
+{
+	for (unsigned t = 0; t < TOKENS; t++) {
+		m->base[t] = t < TOKEN_PLAIN ? t : wfs_d2_token_base(t);
+		m->n_bits[t] = (uint8_t)wfs_d2_token_bits(t);
+	}
+}
+
+#define GROUP		8		/* units between looks at what is left */
+#define ALL_PLAIN	0xf0f0f0f0f0f0f0f0ull	/* & 8 tokens: 0 */
+#define GROUP_BITS	(GROUP * 64 + PEEK_SPARE)
+
+/* The same as take_change, where GROUP_BITS are left. */
+static inline uint64_t look_up_change(struct wfs_d2_bits *b, const struct meaning *m, unsigned token)
+{
+	unsigned n = m->n_bits[token];
+	uint64_t low;
+
+	if (n > PEEK_BITS)
+		return take_change(b, token);
+	low = wfs_get64(b->data + b->at / 8) >> b->at % 8 & ((1ull << n) - 1);
+	b->at += n;
+	return m->base[token] + low;
+}
+
 static inline __attribute__((always_inline))
-void apply(uint8_t *units, const uint8_t *tokens, uint32_t n, struct bits *b, unsigned width, unsigned n_bits)
+void apply(uint8_t *units, uint32_t i, const uint8_t *tokens, uint32_t n, struct wfs_d2_bits *b, unsigned width,
+	   unsigned n_bits)
 {
 	const uint64_t mask = ~0ull >> (64 - n_bits);
+	struct meaning m;
 
-	for (uint32_t i = 0; i < n; i++) {
-		uint64_t z = tokens[i];
+	make_meaning(&m);
+	for (; i + GROUP <= n && wfs_d2_bits_left(b) >= GROUP_BITS; i += GROUP) {
+		bool plain = (wfs_get64(tokens + i) & ALL_PLAIN) == 0;
 
-		if (z >= TOKEN_PLAIN)
-			z = wfs_d2_token_base(tokens[i]) + take_bits(b, wfs_d2_token_bits(tokens[i]));
-		wfs_d2_store(units, i, width, (wfs_d2_load(units, i, width) + wfs_d2_unfold(z)) & mask);
+		for (uint32_t k = i; plain && k < i + GROUP; k++)
+			wfs_d2_store(units, k, width, (wfs_d2_load(units, k, width) + wfs_d2_unfold(tokens[k])) & mask);
+		for (uint32_t k = i; !plain && k < i + GROUP; k++)
+			wfs_d2_store(units, k, width, (wfs_d2_load(units, k, width) +
+				     wfs_d2_unfold(look_up_change(b, &m, tokens[k]))) & mask);
 	}
+	for (; i < n; i++)
+		wfs_d2_store(units, i, width, (wfs_d2_load(units, i, width) + wfs_d2_unfold(take_change(b, tokens[i]))) & mask);
 }
 
 static int apply_all(uint8_t *units, const struct wfs_d2_units *u, const uint8_t *tokens, const uint8_t *in, size_t len,
 		     struct wfs_err *err)
 {
-	struct bits b = { .data = in, .len = (uint64_t)len * 8 };
+	struct wfs_d2_bits b = { .data = in, .len = (uint64_t)len * 8 };
+	uint32_t done = wfs_d2_portable ? 0 : wfs_d2_apply_fast(units, u->kind->width, tokens, u->n, &b);
 
 	switch (u->kind->width) {
-	case 1:	apply(units, tokens, u->n, &b, 1, u->kind->bits); break;
-	case 2:	apply(units, tokens, u->n, &b, 2, 16); break;
-	case 4:	apply(units, tokens, u->n, &b, 4, 32); break;
-	default: apply(units, tokens, u->n, &b, 8, 64); break;
+	case 1:	apply(units, done, tokens, u->n, &b, 1, u->kind->bits); break;
+	case 2:	apply(units, done, tokens, u->n, &b, 2, 16); break;
+	case 4:	apply(units, done, tokens, u->n, &b, 4, 32); break;
+	default: apply(units, done, tokens, u->n, &b, 8, 64); break;
 	}
 	if (b.at > b.len || b.len - b.at >= 8)
 		return wfs_fail(err, -EBADMSG, "delta2: %zu bytes are not the low bits of all changes", len);

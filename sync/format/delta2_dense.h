@@ -43,6 +43,20 @@ static inline uint64_t wfs_d2_token_base(unsigned token)
 	return (uint64_t)(4 + (token - TOKEN_PLAIN) % 4) << wfs_d2_token_bits(token);
 }
 
+/* Bits of changes, lowest first. */
+struct wfs_d2_bits {
+	const uint8_t *data;
+	uint64_t at, len;		/* in bits; at > len: they came to an end */
+};
+
+static inline uint64_t wfs_d2_bits_left(const struct wfs_d2_bits *b)
+{
+	return b->at < b->len ? b->len - b->at : 0;
+}
+
+#define PEEK_BITS	57		/* what one look is good for, where so many and PEEK_SPARE more are left */
+#define PEEK_SPARE	64
+
 /* One slot of a class's table: frequency - 1, offset in the token's slots, token. */
 #define SLOT(freq, off, token) (((freq) - 1) | (uint32_t)(off) << FREQ_BITS | (uint32_t)(token) << 2 * FREQ_BITS)
 
@@ -50,5 +64,8 @@ static inline uint64_t wfs_d2_token_base(unsigned token)
  * loop; returns how many.  Never looks at words behind `end`. */
 uint32_t wfs_d2_tokens_fast(uint8_t *classes, uint32_t n, const uint32_t *slots, uint32_t state[LANES],
 			    const uint8_t **words, const uint8_t *end);
+
+/* Applies the changes of the first units, as far as this processor can do better; returns how many. */
+uint32_t wfs_d2_apply_fast(uint8_t *units, unsigned width, const uint8_t *tokens, uint32_t n, struct wfs_d2_bits *b);
 
 #endif

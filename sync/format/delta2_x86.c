@@ -157,6 +157,44 @@ uint32_t wfs_d2_tokens_fast(uint8_t *classes, uint32_t n, const uint32_t *slots,
 	return have_avx2() ? tokens_of(classes, n, slots, state, words, end) : 0;
 }
 
+#define TOKENS16	64		/* of 16 bits there are so many, and they leave at most 13 open */
+#define APPLY_BITS	(16 * 13 + PEEK_SPARE)
+
+/* Sixteen units of 16 bits: those whose token is the change itself at once, then the others. */
+AVX2 static uint32_t apply(uint8_t *units, const uint8_t *tokens, uint32_t n, struct wfs_d2_bits *b)
+{
+	const __m128i plain = _mm_set1_epi8(TOKEN_PLAIN), too_many = _mm_set1_epi8(TOKENS16);
+	uint32_t i = 0;
+
+	for (; i + 16 <= n && wfs_d2_bits_left(b) >= APPLY_BITS; i += 16) {
+		__m128i t = _mm_loadu_si128((const __m128i *)(tokens + i)), longer;
+		__m256i *to = (__m256i *)(units + 2 * (size_t)i), z, d;
+		unsigned left;
+
+		if (_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_max_epu8(t, too_many), t)))
+			break;
+		longer = _mm_cmpeq_epi8(_mm_max_epu8(t, plain), t);
+		z = _mm256_cvtepu8_epi16(_mm_andnot_si128(longer, t));
+		d = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_and_si256(z, _mm256_set1_epi16(1)));
+		d = _mm256_xor_si256(d, _mm256_srli_epi16(z, 1));
+		_mm256_storeu_si256(to, _mm256_add_epi16(_mm256_loadu_si256(to), d));
+		for (left = (unsigned)_mm_movemask_epi8(longer); left; left &= left - 1) {
+			uint32_t k = i + (unsigned)__builtin_ctz(left), token = tokens[k], len = wfs_d2_token_bits(token);
+			uint64_t low = wfs_get64(b->data + b->at / 8) >> b->at % 8 & ((1u << len) - 1);
+
+			b->at += len;
+			wfs_d2_store(units, k, 2, wfs_d2_load(units, k, 2) +
+				     wfs_d2_unfold(wfs_d2_token_base(token) + low));
+		}
+	}
+	return i;
+}
+
+uint32_t wfs_d2_apply_fast(uint8_t *units, unsigned width, const uint8_t *tokens, uint32_t n, struct wfs_d2_bits *b)
+{
+	return width == 2 && have_avx2() ? apply(units, tokens, n, b) : 0;
+}
+
 #else
 
 uint32_t wfs_d2_classify_fast(uint8_t *classes, const struct wfs_d2_units *u, const struct wfs_d2_window *w)
@@ -176,6 +214,12 @@ uint32_t wfs_d2_tokens_fast(uint8_t *classes, uint32_t n, const uint32_t *slots,
 			    const uint8_t **words, const uint8_t *end)
 {
 	(void)classes, (void)n, (void)slots, (void)state, (void)words, (void)end;
+	return 0;
+}
+
+uint32_t wfs_d2_apply_fast(uint8_t *units, unsigned width, const uint8_t *tokens, uint32_t n, struct wfs_d2_bits *b)
+{
+	(void)units, (void)width, (void)tokens, (void)n, (void)b;
 	return 0;
 }
 
