@@ -121,7 +121,6 @@ static void make_meaning(struct meaning *m)
 }
 
 #define GROUP		8		/* units between looks at what is left */
-#define ALL_PLAIN	0xf0f0f0f0f0f0f0f0ull	/* & 8 tokens: 0 */
 #define GROUP_BITS	(GROUP * 64 + PEEK_SPARE)
 
 /* The same as take_change, where GROUP_BITS are left. */
@@ -146,7 +145,7 @@ void apply(uint8_t *units, uint32_t i, const uint8_t *tokens, uint32_t n, struct
 
 	make_meaning(&m);
 	for (; i + GROUP <= n && wfs_d2_bits_left(b) >= GROUP_BITS; i += GROUP) {
-		bool plain = (wfs_get64(tokens + i) & ALL_PLAIN) == 0;
+		bool plain = (wfs_get64(tokens + i) & PLAIN_MASK) == 0;
 
 		for (uint32_t k = i; plain && k < i + GROUP; k++)
 			wfs_d2_store(units, k, width, (wfs_d2_load(units, k, width) + wfs_d2_unfold(tokens[k])) & mask);

@@ -24,13 +24,13 @@
 
 static inline unsigned wfs_d2_token(uint64_t z)
 {
-	unsigned len;
+	unsigned len = 63 - (unsigned)__builtin_clzll(z | TOKEN_PLAIN);
+	unsigned token = TOKEN_PLAIN + (len - 4) * 4 + (z >> (len - 2) & 3);
 
-	if (z < TOKEN_PLAIN)
-		return (unsigned)z;
-	len = 63 - (unsigned)__builtin_clzll(z);
-	return TOKEN_PLAIN + (len - 4) * 4 + (z >> (len - 2) & 3);
+	return z < TOKEN_PLAIN ? (unsigned)z : token;
 }
+
+#define PLAIN_MASK	0xf0f0f0f0f0f0f0f0ull	/* & 8 tokens, one a byte: those that are changes have 0 there */
 
 /* Bits of a change that its token leaves open. */
 static inline unsigned wfs_d2_token_bits(unsigned token)
@@ -67,5 +67,16 @@ uint32_t wfs_d2_tokens_fast(uint8_t *classes, uint32_t n, const uint32_t *slots,
 
 /* Applies the changes of the first units, as far as this processor can do better; returns how many. */
 uint32_t wfs_d2_apply_fast(uint8_t *units, unsigned width, const uint8_t *tokens, uint32_t n, struct wfs_d2_bits *b);
+
+/* How a token of a class is coded: frequency - 1, start of its slots. */
+#define CODE(freq, start) (((freq) - 1) | (uint32_t)(start) << FREQ_BITS)
+#define WORDS_SPARE 16			/* bytes before the words that may be written to */
+
+/* The tokens of the first units, as far as this processor can do better; returns how many. */
+uint32_t wfs_d2_make_tokens_fast(uint8_t *tokens, const struct wfs_d2_units *u);
+/* Codes n tokens, a multiple of LANES, from the last to the first; words go before *at.  codes: of
+ * TOKENS tokens a class.  False: this processor cannot do better. */
+bool wfs_d2_put_tokens_fast(uint8_t **at, const uint8_t *classes, const uint8_t *tokens, uint32_t n,
+			    const uint32_t *codes, uint32_t state[LANES]);
 
 #endif

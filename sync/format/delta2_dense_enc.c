@@ -20,20 +20,41 @@ struct dense {
 	uint8_t *classes, *tokens;
 	uint32_t counts[WFS_D2_CLASSES][TOKENS];
 	struct symbol symbols[WFS_D2_CLASSES][TOKENS];
+	uint32_t codes[WFS_D2_CLASSES * TOKENS];	/* the same for the fast path */
 };
 
 static inline __attribute__((always_inline))
-void tokens_of(struct dense *d, unsigned width, unsigned bits)
+void tokens_of(struct dense *d, uint32_t i, unsigned width, unsigned bits)
 {
 	const struct wfs_d2_units *u = d->u;
 
-	for (uint32_t i = 0; i < u->n; i++) {
-		uint64_t z = wfs_d2_fold(wfs_d2_load(u->old, i, width), wfs_d2_load(u->new, i, width), bits);
-		unsigned t = wfs_d2_token(z);
+	for (; i < u->n; i++)
+		d->tokens[i] = (uint8_t)wfs_d2_token(wfs_d2_fold(wfs_d2_load(u->old, i, width),
+								 wfs_d2_load(u->new, i, width), bits));
+}
 
-		d->tokens[i] = (uint8_t)t;
-		d->counts[d->classes[i]][t]++;
-	}
+/* Several counters a token, since the same one comes again before an increment is done. */
+#define PARTS 4
+
+static int count_tokens(struct dense *d)
+{
+	WFS_AUTO(wfs_free_ptr) uint32_t *cells = calloc(PARTS * WFS_D2_CLASSES * TOKENS, sizeof(*cells));
+	uint32_t *part[PARTS], i = 0;
+
+	if (!cells)
+		return -ENOMEM;
+	for (unsigned k = 0; k < PARTS; k++)
+		part[k] = cells + k * WFS_D2_CLASSES * TOKENS;
+	for (; i + PARTS <= d->u->n; i += PARTS)
+		for (unsigned k = 0; k < PARTS; k++)
+			part[k][(unsigned)d->classes[i + k] * TOKENS + d->tokens[i + k]]++;
+	for (; i < d->u->n; i++)
+		part[0][(unsigned)d->classes[i] * TOKENS + d->tokens[i]]++;
+	for (unsigned c = 0; c < d->window.n; c++)
+		for (unsigned t = 0; t < TOKENS; t++)
+			for (unsigned k = 0; k < PARTS; k++)
+				d->counts[c][t] += part[k][c * TOKENS + t];
+	return 0;
 }
 
 /* To a sum of FREQ_SUM, at least 1 where there was any; what is over or missing falls to the largest. */
@@ -95,58 +116,88 @@ static void make_symbols(struct dense *d)
 				d->symbols[c][t] = (struct symbol){ ~0ull, start + FREQ_SUM - 1, 1, FREQ_SUM - 1 };
 			else if (f > 1)
 				d->symbols[c][t] = (struct symbol){ ~0ull / f + 1, start, (uint16_t)f, (uint16_t)(FREQ_SUM - f) };
+			if (f > 0)
+				d->codes[c * TOKENS + t] = CODE(f, start);
 			start += f;
 		}
 }
 
+/* A word is written always, and kept if the state is too large. */
+static inline uint8_t *put_token(const struct dense *d, uint32_t state[LANES], uint8_t *at, uint32_t i)
+{
+	const struct symbol *s = &d->symbols[d->classes[i]][d->tokens[i]];
+	uint32_t x = state[i % LANES], q;
+	unsigned more = x >> (32 - FREQ_BITS) >= s->freq;
+
+	wfs_put16(at - 2, (uint16_t)x);
+	at -= 2 * more;
+	x >>= 16 * more;
+	q = (uint32_t)((unsigned __int128)x * s->inverse >> 64);
+	state[i % LANES] = x + s->bias + q * s->rest;
+	return at;
+}
+
 static uint8_t *put_tokens(const struct dense *d, uint32_t state[LANES], uint8_t *at)
 {
-	for (uint32_t i = d->u->n; i-- > 0;) {
-		const struct symbol *s = &d->symbols[d->classes[i]][d->tokens[i]];
-		uint32_t x = state[i % LANES], q;
+	uint32_t i = d->u->n;
 
-		if (x >> (32 - FREQ_BITS) >= s->freq) {
-			wfs_put16(at -= 2, (uint16_t)x);
-			x >>= 16;
-		}
-		q = (uint32_t)((unsigned __int128)x * s->inverse >> 64);
-		state[i % LANES] = x + s->bias + q * s->rest;
-	}
+	while (i % LANES)
+		at = put_token(d, state, at, --i);
+	if (!wfs_d2_portable && wfs_d2_put_tokens_fast(&at, d->classes, d->tokens, i, d->codes, state))
+		return at;
+	while (i > 0)
+		at = put_token(d, state, at, --i);
 	return at;
+}
+
+/* Bits gather in acc until there are bytes of them. */
+struct bit_writer {
+	uint8_t *at;			/* 8 bytes are written from here */
+	uint64_t acc;
+	unsigned have;			/* below 8 */
+};
+
+#define WRITE_BITS 56			/* at once, at most */
+
+static inline void write_bits(struct bit_writer *w, uint64_t v, unsigned n)
+{
+	w->acc |= (v & ((1ull << n) - 1)) << w->have;
+	w->have += n;
+	wfs_put64(w->at, w->acc);
+	w->at += w->have / 8;
+	w->acc >>= w->have & ~7u;
+	w->have %= 8;
+}
+
+static inline void write_low(struct bit_writer *w, uint64_t z, unsigned token)
+{
+	unsigned n = wfs_d2_token_bits(token), first = WFS_MIN(n, (unsigned)WRITE_BITS);
+
+	write_bits(w, z, first);
+	if (n > first)
+		write_bits(w, z >> first, n - first);
 }
 
 static inline __attribute__((always_inline))
 uint8_t *put_bits(const struct dense *d, uint8_t *at, unsigned width, unsigned bits)
 {
 	const struct wfs_d2_units *u = d->u;
-	uint64_t acc = 0;
-	unsigned have = 0;
+	struct bit_writer w = { .at = at };
+	uint32_t i = 0;
 
-	for (uint32_t i = 0; i < u->n; i++) {
-		uint64_t z;
-		unsigned n;
+#define UNIT(k) write_low(&w, wfs_d2_fold(wfs_d2_load(u->old, k, width), wfs_d2_load(u->new, k, width), bits), d->tokens[k])
+	for (; i + 8 <= u->n; i += 8)
+		for (uint64_t left = wfs_get64(d->tokens + i) & PLAIN_MASK; left;) {
+			unsigned k = (unsigned)__builtin_ctzll(left) / 8;
 
-		if (d->tokens[i] < TOKEN_PLAIN)
-			continue;
-		z = wfs_d2_fold(wfs_d2_load(u->old, i, width), wfs_d2_load(u->new, i, width), bits);
-		n = wfs_d2_token_bits(d->tokens[i]);
-		while (n > 0) {
-			unsigned take = WFS_MIN(n, 32u);
-
-			acc |= (z & ((1ull << take) - 1)) << have;
-			have += take;
-			z >>= take;
-			n -= take;
-			while (have >= 8) {
-				*at++ = (uint8_t)acc;
-				acc >>= 8;
-				have -= 8;
-			}
+			UNIT(i + k);
+			left &= ~(0xffull << 8 * k);
 		}
-	}
-	if (have > 0)
-		*at++ = (uint8_t)acc;
-	return at;
+	for (; i < u->n; i++)
+		if (d->tokens[i] >= TOKEN_PLAIN)
+			UNIT(i);
+#undef UNIT
+	return w.have > 0 ? w.at + 1 : w.at;
 }
 
 static struct wfs_d2_window choose_window(const struct wfs_d2_units *u)
@@ -164,24 +215,27 @@ static struct wfs_d2_window choose_window(const struct wfs_d2_units *u)
 	return (struct wfs_d2_window){ .first = (uint16_t)lo, .n = (uint8_t)(hi - lo + 1) };
 }
 
-/* Tokens, and how often each comes in each class.  Returns how many bits they leave open. */
-static uint64_t make_tokens(struct dense *d)
+/* Tokens, and how often each comes in each class; *n_bits: how many bits they leave open. */
+static int make_tokens(struct dense *d, uint64_t *n_bits)
 {
-	uint64_t n_bits = 0;
+	uint32_t done = wfs_d2_portable ? 0 : wfs_d2_make_tokens_fast(d->tokens, d->u);
 
+	*n_bits = 0;
 	wfs_d2_classify(d->classes, d->u, &d->window);
 	switch (d->u->kind->width) {
-	case 1:	tokens_of(d, 1, d->u->kind->bits); break;
-	case 2:	tokens_of(d, 2, 16); break;
-	case 4:	tokens_of(d, 4, 32); break;
-	default: tokens_of(d, 8, 64); break;
+	case 1:	tokens_of(d, done, 1, d->u->kind->bits); break;
+	case 2:	tokens_of(d, done, 2, 16); break;
+	case 4:	tokens_of(d, done, 4, 32); break;
+	default: tokens_of(d, done, 8, 64); break;
 	}
+	if (count_tokens(d) < 0)
+		return -ENOMEM;
 	for (unsigned c = 0; c < d->window.n; c++) {
 		for (unsigned t = TOKEN_PLAIN; t < TOKENS; t++)
-			n_bits += (uint64_t)d->counts[c][t] * wfs_d2_token_bits(t);
+			*n_bits += (uint64_t)d->counts[c][t] * wfs_d2_token_bits(t);
 		normalise(d->counts[c]);
 	}
-	return n_bits;
+	return 0;
 }
 
 /* Into out, which has room for everything. */
@@ -215,7 +269,7 @@ static void put_all(struct wfs_buf *out, const struct dense *d, uint8_t *words_e
 
 int wfs_d2_dense_encode(struct wfs_buf *out, const struct wfs_d2_units *u, struct wfs_err *err)
 {
-	size_t n = u->n, words_max = 2 * n;
+	size_t n = u->n, words_max = 2 * n + WORDS_SPARE;
 	WFS_AUTO(wfs_free_ptr) struct dense *d = calloc(1, sizeof(*d));
 	WFS_AUTO(wfs_free_ptr) uint8_t *bytes = malloc(2 * n + words_max);
 	uint64_t n_bits;
@@ -226,10 +280,11 @@ int wfs_d2_dense_encode(struct wfs_buf *out, const struct wfs_d2_units *u, struc
 	d->window = choose_window(u);
 	d->classes = bytes;
 	d->tokens = bytes + n;
-	n_bits = make_tokens(d);
+	if (make_tokens(d, &n_bits) < 0)
+		return wfs_fail(err, -ENOMEM, "delta2: no memory to count %zu tokens", n);
 	make_symbols(d);
 	if (wfs_buf_reserve(out, out->len + DENSE_HEADER_LEN + FREQS_LEN_MAX + 4 * LANES + words_max +
-			    (size_t)(n_bits / 8) + 1) < 0)
+			    (size_t)(n_bits / 8) + 8) < 0)
 		return wfs_fail(err, -ENOMEM, "delta2: no memory for a block");
 	put_all(out, d, bytes + 2 * n + words_max);
 	return 0;

@@ -124,8 +124,9 @@ AVX2 static inline __m256i step(__m256i x, const uint8_t *classes, const uint32_
 #define WORDS_READ (16 + 3 * 16)	/* bytes that one turn may look at */
 
 AVX2 static uint32_t tokens_of(uint8_t *classes, uint32_t n, const uint32_t *slots, uint32_t state[LANES],
-			       const uint8_t **words, const uint8_t *end)
+			       const uint8_t **at, const uint8_t *end)
 {
+	const uint8_t *words = *at;
 	uint64_t spread[256];
 	__m256i x[4];
 	uint32_t i = 0;
@@ -138,16 +139,17 @@ AVX2 static uint32_t tokens_of(uint8_t *classes, uint32_t n, const uint32_t *slo
 	}
 	for (unsigned k = 0; k < 4; k++)
 		x[k] = _mm256_loadu_si256((const __m256i *)(state + 8 * k));
-	for (; i + LANES <= n && end - *words >= WORDS_READ; i += LANES) {
+	for (; i + LANES <= n && end - words >= WORDS_READ; i += LANES) {
 		__m128i t[4];
 
 		for (unsigned k = 0; k < 4; k++)
-			x[k] = step(x[k], classes + i + 8 * k, slots, words, spread, &t[k]);
+			x[k] = step(x[k], classes + i + 8 * k, slots, &words, spread, &t[k]);
 		_mm_storeu_si128((__m128i *)(classes + i), _mm_packus_epi16(t[0], t[1]));
 		_mm_storeu_si128((__m128i *)(classes + i + 16), _mm_packus_epi16(t[2], t[3]));
 	}
 	for (unsigned k = 0; k < 4; k++)
 		_mm256_storeu_si256((__m256i *)(state + 8 * k), x[k]);
+	*at = words;
 	return i;
 }
 
@@ -195,6 +197,115 @@ uint32_t wfs_d2_apply_fast(uint8_t *units, unsigned width, const uint8_t *tokens
 	return width == 2 && have_avx2() ? apply(units, tokens, n, b) : 0;
 }
 
+/* The tokens of 8 changes as numbers: a float's exponent and the two bits below it. */
+AVX2 static inline __m256i long_tokens(__m128i z)
+{
+	__m256i f = _mm256_castps_si256(_mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(z)));
+
+	return _mm256_sub_epi32(_mm256_srli_epi32(f, 21), _mm256_set1_epi32(((127 + 4) << 2) - TOKEN_PLAIN));
+}
+
+AVX2 static void make_tokens(uint8_t *tokens, const uint8_t *old, const uint8_t *new, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i += 16) {
+		__m256i a = _mm256_loadu_si256((const __m256i *)(old + 2 * (size_t)i)), z, t, plain;
+		__m256i d = _mm256_sub_epi16(_mm256_loadu_si256((const __m256i *)(new + 2 * (size_t)i)), a);
+
+		z = _mm256_xor_si256(_mm256_slli_epi16(d, 1), _mm256_srai_epi16(d, 15));
+		t = _mm256_packus_epi32(long_tokens(_mm256_castsi256_si128(z)), long_tokens(_mm256_extracti128_si256(z, 1)));
+		t = _mm256_permute4x64_epi64(t, 0xd8);
+		plain = _mm256_cmpeq_epi16(_mm256_min_epu16(z, _mm256_set1_epi16(TOKEN_PLAIN - 1)), z);
+		t = _mm256_blendv_epi8(t, z, plain);
+		_mm_storeu_si128((__m128i *)(tokens + i),
+				 _mm_packus_epi16(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1)));
+	}
+}
+
+uint32_t wfs_d2_make_tokens_fast(uint8_t *tokens, const struct wfs_d2_units *u)
+{
+	uint32_t n = u->n & ~15u;
+
+	if (u->kind->width != 2 || n == 0 || !have_avx2())
+		return 0;
+	make_tokens(tokens, u->old, u->new, n);
+	return n;
+}
+
+/* x / f for x < f << (32 - FREQ_BITS), f up to FREQ_SUM: a float is off by one at most; *rest: x % f. */
+AVX2 static inline __m256i divide(__m256i x, __m256i f, __m256i *rest)
+{
+	__m256 half = _mm256_mul_ps(_mm256_cvtepi32_ps(f), _mm256_set1_ps(0.5f));
+	__m256i q = _mm256_cvttps_epi32(_mm256_div_ps(_mm256_cvtepi32_ps(_mm256_srli_epi32(x, 1)), half));
+	__m256i r = _mm256_sub_epi32(x, _mm256_mullo_epi32(q, f)), off;
+
+	off = _mm256_srai_epi32(r, 31);
+	q = _mm256_add_epi32(q, off);
+	r = _mm256_add_epi32(r, _mm256_and_si256(off, f));
+	off = _mm256_cmpgt_epi32(f, r);
+	q = _mm256_add_epi32(q, _mm256_andnot_si256(off, _mm256_set1_epi32(1)));
+	*rest = _mm256_sub_epi32(r, _mm256_andnot_si256(off, f));
+	return q;
+}
+
+/* Eight coders: one token each.  spread: where the lanes with a word go, right-aligned. */
+AVX2 static inline __m256i step_back(__m256i x, const uint8_t *classes, const uint8_t *tokens, const uint32_t *codes,
+				     uint8_t **words, const uint64_t *spread)
+{
+	const __m256i low = _mm256_set1_epi32(FREQ_SUM - 1);
+	__m256i class = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)classes));
+	__m256i at = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)tokens));
+	__m256i code, less, more, out, q, r;
+	unsigned lanes;
+
+	code = _mm256_i32gather_epi32((const int *)codes, _mm256_or_si256(_mm256_slli_epi32(class, 8), at), 4);
+	less = _mm256_and_si256(code, low);
+	more = _mm256_cmpgt_epi32(_mm256_srli_epi32(x, 32 - FREQ_BITS), less);
+	lanes = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(more));
+	out = _mm256_permutevar8x32_epi32(x, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)spread[lanes])));
+	out = _mm256_and_si256(out, _mm256_set1_epi32(0xffff));
+	_mm_storeu_si128((__m128i *)(*words - 16),
+			 _mm_packus_epi32(_mm256_castsi256_si128(out), _mm256_extracti128_si256(out, 1)));
+	*words -= 2 * (unsigned)__builtin_popcount(lanes);
+	x = _mm256_blendv_epi8(x, _mm256_srli_epi32(x, 16), more);
+	q = divide(x, _mm256_add_epi32(less, _mm256_set1_epi32(1)), &r);
+	return _mm256_add_epi32(_mm256_slli_epi32(q, FREQ_BITS), _mm256_add_epi32(_mm256_srli_epi32(code, FREQ_BITS), r));
+}
+
+AVX2 static void put_tokens(uint8_t **at, const uint8_t *classes, const uint8_t *tokens, uint32_t n,
+			    const uint32_t *codes, uint32_t state[LANES])
+{
+	uint8_t *words = *at;		/* not in memory that stores might change */
+	uint64_t spread[256];
+	__m256i x[4];
+
+	for (unsigned m = 0; m < 256; m++) {
+		spread[m] = 0;
+		for (unsigned lane = 8, k = 8; lane-- > 0;)
+			if (m >> lane & 1)
+				spread[m] |= (uint64_t)lane << 8 * --k;
+	}
+	for (unsigned k = 0; k < 4; k++)
+		x[k] = _mm256_loadu_si256((const __m256i *)(state + 8 * k));
+	for (uint32_t i = n; i > 0; i -= LANES)
+		for (unsigned k = 4; k-- > 0;) {
+			uint32_t first = i - LANES + 8 * k;
+
+			x[k] = step_back(x[k], classes + first, tokens + first, codes, &words, spread);
+		}
+	for (unsigned k = 0; k < 4; k++)
+		_mm256_storeu_si256((__m256i *)(state + 8 * k), x[k]);
+	*at = words;
+}
+
+bool wfs_d2_put_tokens_fast(uint8_t **at, const uint8_t *classes, const uint8_t *tokens, uint32_t n,
+			    const uint32_t *codes, uint32_t state[LANES])
+{
+	if (!have_avx2())
+		return false;
+	put_tokens(at, classes, tokens, n, codes, state);
+	return true;
+}
+
 #else
 
 uint32_t wfs_d2_classify_fast(uint8_t *classes, const struct wfs_d2_units *u, const struct wfs_d2_window *w)
@@ -221,6 +332,19 @@ uint32_t wfs_d2_apply_fast(uint8_t *units, unsigned width, const uint8_t *tokens
 {
 	(void)units, (void)width, (void)tokens, (void)n, (void)b;
 	return 0;
+}
+
+uint32_t wfs_d2_make_tokens_fast(uint8_t *tokens, const struct wfs_d2_units *u)
+{
+	(void)tokens, (void)u;
+	return 0;
+}
+
+bool wfs_d2_put_tokens_fast(uint8_t **at, const uint8_t *classes, const uint8_t *tokens, uint32_t n,
+			    const uint32_t *codes, uint32_t state[LANES])
+{
+	(void)at, (void)classes, (void)tokens, (void)n, (void)codes, (void)state;
+	return false;
 }
 
 #endif
