@@ -163,7 +163,7 @@ test_first_download_stays_under_the_limit()
 	mkmodel make "$TMPDIR/limit.0" --mib 2 --shards 2 --tensors 4
 	publish "$TMPDIR/limit.0" "$s" >/dev/null
 	for i in $(seq 40); do
-		mkmodel step "$TMPDIR/limit.$((i - 1))" "$TMPDIR/limit.$i" --percent 4 --seed "$i"
+		mkmodel step "$TMPDIR/limit.$((i - 1))" "$TMPDIR/limit.$i" --percent 8 --seed "$i"
 		rm -r "$TMPDIR/limit.$((i - 1))"
 		publish "$TMPDIR/limit.$i" "$s" --anchor-limit 1.3 --json >"$TMPDIR/limit.json"
 		n=$((n + $(jq 'if .anchor then 1 else 0 end' "$TMPDIR/limit.json")))

@@ -327,7 +327,7 @@ static int fetch_blocks(struct fetch *f, uint32_t node, uint32_t b, uint32_t end
 	if (first != UINT32_MAX)
 		r = wfs_source_fetch(n->source, first, last, f->demand, f->err);
 	if (r == -ENOENT)
-		wfs_history_gone(n->source->r, &n->source->id);
+		wfs_history_gone(n->source->r, &n->source->id, f->err);
 	if (r == 0 && bases && f->depth > WFS_CHAIN_MAX)
 		return wfs_fail(f->err, -EBADMSG, "more than %u deltas one on another", WFS_CHAIN_MAX);
 	f->depth++;

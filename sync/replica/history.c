@@ -143,10 +143,16 @@ void wfs_history_forget(struct wfs_replica *r)
 	}
 }
 
-void wfs_history_gone(struct wfs_replica *r, const struct wfs_digest *table)
+void wfs_history_gone(struct wfs_replica *r, const struct wfs_digest *table, const struct wfs_err *why)
 {
+	struct wfs_gone gone = { .table = *table };
+
+	if (why)
+		gone.why = *why;
+	else
+		wfs_fail(&gone.why, -ENOENT, "what table %s stores is not in the store", wfs_hex(table).s);
 	pthread_mutex_lock(&r->history_lock);
-	r->gone[r->n_gone++ % ARRAY_SIZE(r->gone)] = *table;
+	r->gone[r->n_gone++ % ARRAY_SIZE(r->gone)] = gone;
 	pthread_mutex_unlock(&r->history_lock);
 }
 
@@ -157,15 +163,16 @@ void wfs_history_retry(struct wfs_replica *r)
 	pthread_mutex_unlock(&r->history_lock);
 }
 
-bool wfs_history_is_gone(struct wfs_replica *r, const struct wfs_digest *table)
+int wfs_history_is_gone(struct wfs_replica *r, const struct wfs_digest *table, struct wfs_err *err)
 {
-	bool gone = false;
+	int ret = 0;
 
 	pthread_mutex_lock(&r->history_lock);
-	for (unsigned i = 0; i < WFS_MIN(r->n_gone, (unsigned)ARRAY_SIZE(r->gone)); i++)
-		gone |= wfs_digest_equal(&r->gone[i], table);
+	for (unsigned i = 0; ret == 0 && i < WFS_MIN(r->n_gone, (unsigned)ARRAY_SIZE(r->gone)); i++)
+		if (wfs_digest_equal(&r->gone[i].table, table))
+			ret = wfs_fail(err, -EBADMSG, "%s", r->gone[i].why.msg);
 	pthread_mutex_unlock(&r->history_lock);
-	return gone;
+	return ret;
 }
 
 /* ---- models ---- */

@@ -222,9 +222,11 @@ const struct wfs_past *wfs_history_find(struct wfs_replica *r, const struct wfs_
 /* -EAGAIN: not local and !net.  -EBADMSG: gone or damaged. */
 int wfs_history_load(const struct wfs_past **out, struct wfs_replica *r, const struct wfs_digest *id, bool net,
 		     struct wfs_err *err);
-/* That table's stored bytes are gone from the store: plans do without, until what is known is forgotten. */
-void wfs_history_gone(struct wfs_replica *r, const struct wfs_digest *table);
-bool wfs_history_is_gone(struct wfs_replica *r, const struct wfs_digest *table);
+/* That table's stored bytes are gone from the store, as why says: plans do without, until what is known is
+ * forgotten. */
+void wfs_history_gone(struct wfs_replica *r, const struct wfs_digest *table, const struct wfs_err *why);
+/* -EBADMSG, with what was said then; or 0. */
+int wfs_history_is_gone(struct wfs_replica *r, const struct wfs_digest *table, struct wfs_err *err);
 /* The models' versions become known. */
 int wfs_history_sync(struct wfs_replica *r, struct wfs_err *err);
 
@@ -455,7 +457,10 @@ struct wfs_replica {
 	pthread_mutex_t history_fetch;		/* around fetching one, outside of history_lock */
 	const struct wfs_past *history;
 	unsigned n_planning;
-	struct wfs_digest gone[16];		/* tables whose stored bytes the store has no more; the last few */
+	struct wfs_gone {			/* tables whose stored bytes the store has no more; the last few */
+		struct wfs_digest table;
+		struct wfs_err why;
+	} gone[16];
 	unsigned n_gone;
 	bool has_undo;				/* a publisher's: set before anything runs */
 	struct wfs_digest *wanted;		/* tables of the version to come; of the follow thread */

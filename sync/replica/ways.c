@@ -381,10 +381,10 @@ static int give_up(struct wfs_ways *g, struct wfs_way *w, int r)
 
 static int get_table(struct wfs_ways *g, const struct wfs_way *w, struct wfs_source **out)
 {
-	int r;
+	int r = wfs_history_is_gone(g->r, &w->table, g->err);
 
-	if (wfs_history_is_gone(g->r, &w->table))
-		return wfs_fail(g->err, -EBADMSG, "stored bytes of table %s are not in the store", wfs_hex(&w->table).s);
+	if (r < 0)
+		return r;
 	r = wfs_source_get(out, g->r, &w->table, g->net && !w->undo, g->demand, g->err);
 
 	if (r == -EAGAIN && w->undo)
