@@ -52,11 +52,29 @@ test_install_is_complete()
 		share/man/man1/weightfs.1 share/man/man1/weightsync.1 share/man/man5/weightfs.conf.5 \
 		share/man/man5/weightfs-format.5 share/man/man7/weightfs-design.7 \
 		share/bash-completion/completions/weightfs share/zsh/site-functions/_weightfs \
-		share/doc/weightfs/weightfs.conf lib/systemd/system/weightfs@.service; do
+		share/doc/weightfs/weightfs.conf lib/systemd/system/weightfs@.service \
+		lib/systemd/system/weightfs-hooks@.service; do
 		[ -e "$root/usr/$f" ] || fail "not installed: $f"
 	done
 	"$root/usr/bin/weightfs" --version | grep -q '^weightfs [0-9]'
 	"$root/usr/bin/weightsync" --version | grep -q '^weightsync [0-9]'
+}
+
+# Every directive is known, and what a unit runs is there.
+test_units_are_valid()
+{
+	local unit units=$TMPDIR/units root=$TMPDIR/root
+
+	mkdir "$units"
+	for unit in weightfs weightfs-hooks; do
+		sed "s,/usr/bin/weightfs ,$TMPDIR/gcc/weightfs ," "$root/usr/lib/systemd/system/$unit@.service" \
+			>"$units/$unit@.service"
+	done
+	for unit in weightfs weightfs-hooks; do
+		SYSTEMD_UNIT_PATH=$units: systemd-analyze verify --man=no "$unit@mnt-policy.service" >"$TMPDIR/verify" 2>&1 ||
+			fail "$unit: $(cat "$TMPDIR/verify")"
+		if grep "$units" "$TMPDIR/verify"; then return 1; fi	# an unknown key is a warning to it
+	done
 }
 
 test_debian_package_is_complete()
@@ -66,7 +84,7 @@ test_debian_package_is_complete()
 	(cd "$TMPDIR/gcc" && cpack -G DEB) >"$TMPDIR/cpack.log" 2>&1 || { tail "$TMPDIR/cpack.log"; return 1; }
 	dpkg-deb -c "$TMPDIR"/gcc/weightfs_*.deb >"$TMPDIR/deb"
 	for f in bin/weightfs bin/weightsync sbin/mount.weightfs share/man/man1/weightfs.1 \
-		lib/systemd/system/weightfs@.service; do
+		lib/systemd/system/weightfs@.service lib/systemd/system/weightfs-hooks@.service; do
 		grep -q " ./usr/$f" "$TMPDIR/deb" || fail "not in the package: $f"
 	done
 	dpkg-deb -f "$TMPDIR"/gcc/weightfs_*.deb Depends | grep -q libfuse3 || fail "no dependency on libfuse3"
@@ -97,6 +115,11 @@ run test_clang_release_has_no_warning
 run test_debug_has_no_warning
 run test_programs_are_hardened
 run test_install_is_complete
+if command -v systemd-analyze >/dev/null; then
+	run test_units_are_valid
+else
+	skip test_units_are_valid "no systemd-analyze"
+fi
 run test_debian_package_is_complete
 run test_fuzz_targets_run
 finish

@@ -75,6 +75,32 @@ test_a_failure_is_shown_with_its_status()
 	[ "$(hook prog .error)" = "" ]
 }
 
+# Behind latest, too, it sees what it was told, although one that it left behind still loads the one before.
+test_latest_is_what_it_was_told()
+{
+	fresh 9
+	rm -f "$TMPDIR/go" "$TMPDIR/saw"
+	program <<-END
+	{
+		read -r n <$M/latest/step.json
+		echo \$WEIGHTFS_VERSION \$n >>$TMPDIR/saw
+		until [ -e $TMPDIR/go ]; do sleep 0.05; done
+	} &
+	until grep -q "^\$WEIGHTFS_VERSION " $TMPDIR/saw; do sleep 0.05; done
+	END
+	conf
+	start_hooks
+	for _ in 1 2 3; do
+		until_true 20 sh -c "grep -q '^$n ' $TMPDIR/saw"
+		publish
+	done
+	until_true 20 hook_is prog told 4
+	until_true 20 grep -q '^4 ' "$TMPDIR/saw"
+	touch "$TMPDIR/go"
+	cat "$TMPDIR/saw"
+	[ "$(tr '\n' ' ' <"$TMPDIR/saw")" = "1 1 2 2 3 3 4 4 " ]
+}
+
 # The program notes when it ran: the least pauses are those that grow.
 test_retries_back_off()
 {

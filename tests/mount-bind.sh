@@ -185,6 +185,36 @@ test_4_wait_in_a_script()
 	weightfs unmount "$M"
 }
 
+# The same with `events`: what is started after its line sees that version, also after many before it.
+test_4_events_in_a_script()
+{
+	mounted
+	cat >"$W/script" <<-EOF
+	read -r before <$M/latest/config.json
+	weightfs events $M --json --newer-than $v | while read -r line; do
+		cat $M/latest/config.json >>$W/late
+		echo "\$line" >>$W/told
+		[ \$(wc -l <$W/told) -lt 3 ] || break
+	done
+	read -r after <$M/latest/config.json
+	echo "\$before \$after" >$W/script.saw
+	EOF
+	alone "sh $W/script" &
+	for _ in 1 2 3; do
+		until_true 30 listens
+		flip >/dev/null
+		until_true 30 lines "$W/told" $(($(newest_listed) - v))
+	done
+	publish >/dev/null			# events notices that nobody reads
+	wait $!
+	[ "$(jq -r .sequence "$W/told" | tr '\n' ' ')" = "$((v + 1)) $((v + 2)) $((v + 3)) " ]
+	[ "$(sed 's/[^0-9]//g' "$W/late" | tr '\n' ' ')" = "$((v + 1)) $((v + 2)) $((v + 3)) " ]
+	grep -q " $v}.* $v}" "$W/script.saw"
+	weightfs unmount "$M"
+}
+newest_listed() { tail -n 1 "$L" | cut -d' ' -f1; }
+listens() { pgrep -f "weightfs events $M" >/dev/null; }
+
 # ---- 5. long lives ----
 
 test_5_the_next_load_of_a_process_sees_the_newest()
@@ -516,7 +546,7 @@ test_8_a_flip_invalidates_nothing()
 publish >/dev/null
 for t in 1_one_process_sees_one_version 1_unbound_loads_mix 2_forked_ranks_agree 2_spawned_ranks_agree \
 	2_ranks_with_sessions_agree 2_ranks_of_a_script_agree 2_ranks_left_behind_agree \
-	3_children_see_the_parents_version 4_a_shell_sees_what_wait_said 4_wait_in_a_script \
+	3_children_see_the_parents_version 4_a_shell_sees_what_wait_said 4_wait_in_a_script 4_events_in_a_script \
 	5_the_next_load_of_a_process_sees_the_newest 5_a_busy_session_gets_new_versions \
 	bind_process_is_each_by_itself bind_job_is_the_default bind_cgroup_joins_jobs \
 	7_a_bound_version_is_not_evicted 8_a_flip_invalidates_nothing; do
