@@ -27,7 +27,6 @@ enum form {
 #define SPARSE_SHARE 24
 /* A section shorter than its units by this factor is not compressed beside. */
 #define SURE 4
-#define UNITS_LEVEL 1			/* of zstd */
 
 /* WFS_D2_KIND_* by element type; bytes that are no whole element are kind 0. */
 static const uint8_t kinds[WFS_DT_COUNT] = {
@@ -223,12 +222,15 @@ static int encode_units(struct wfs_buf *out, enum form *form, size_t start, cons
 {
 	WFS_AUTO(wfs_buf_free) struct wfs_buf frame = WFS_BUF_INIT;
 	size_t have = out->len - start;
+	bool worth;
 	int r;
 
 	if (have < len / SURE)
 		return 0;
-	r = wfs_zstd_compress(&frame, new, len, UNITS_LEVEL, err);
-	if (r < 0)
+	r = wfs_zstd_worth(&worth, &frame, new, len, have, err);
+	if (r == 0 && worth)
+		r = wfs_zstd_compress(&frame, new, len, WFS_BLOCK_LEVEL, err);
+	if (r < 0 || !worth)
 		return r;
 	if (frame.len >= WFS_MIN(have, len) && have < len)
 		return 0;

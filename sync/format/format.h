@@ -58,6 +58,13 @@ int wfs_planes_decode(uint8_t *block, size_t len, const uint8_t *stored, size_t 
 int wfs_full_encode(struct wfs_buf *out, unsigned *codec, bool *fits, const uint8_t *block, size_t len,
 		    const struct wfs_span *spans, size_t n_spans, size_t limit, struct wfs_err *err);
 
+#define WFS_BLOCK_LEVEL	1		/* of zstd */
+
+/* Could zstd make less than `best` bytes of the data?  Where `best` gains something, a part of the data
+ * is tried, as zstd takes several times as long as all the rest.  scratch is left as it was. */
+int wfs_zstd_worth(bool *worth, struct wfs_buf *scratch, const uint8_t *data, size_t len, size_t best,
+		   struct wfs_err *err);
+
 /* Is stored_len possible for a block of block_len bytes?  0, -EBADMSG or -EPROTONOSUPPORT. */
 int wfs_stored_check(unsigned codec, uint32_t stored_len, uint32_t block_len, struct wfs_err *err);
 

@@ -11,21 +11,19 @@
 #include "format/format.h"
 #include "weightfs/codec.h"
 
-#define BLOCK_LEVEL	1		/* of zstd */
 #define SAMPLE		(64u << 10)
 
-/* Could zstd make less than `best` bytes of the block? */
-static int try_zstd(bool *worth, struct wfs_buf *out, const uint8_t *block, size_t len, size_t best, struct wfs_err *err)
+int wfs_zstd_worth(bool *worth, struct wfs_buf *scratch, const uint8_t *data, size_t len, size_t best, struct wfs_err *err)
 {
-	size_t start = out->len, n = SAMPLE;
+	size_t start = scratch->len, n = SAMPLE;
 	int r;
 
 	*worth = true;
 	if (best > len - len / 32 || len <= 2 * n)
 		return 0;
-	r = wfs_zstd_compress(out, block + (len - n) / 2, n, BLOCK_LEVEL, err);
-	*worth = (uint64_t)(out->len - start) * len < (uint64_t)best * n;
-	out->len = start;
+	r = wfs_zstd_compress(scratch, data + (len - n) / 2, n, WFS_BLOCK_LEVEL, err);
+	*worth = (uint64_t)(scratch->len - start) * len < (uint64_t)best * n;
+	scratch->len = start;
 	return r;
 }
 
@@ -35,9 +33,9 @@ static int put_zstd(struct wfs_buf *out, bool *better, const uint8_t *block, siz
 	size_t start = out->len;
 	int r;
 
-	r = try_zstd(better, out, block, len, best, err);
+	r = wfs_zstd_worth(better, out, block, len, best, err);
 	if (r == 0 && *better)
-		r = wfs_zstd_compress(out, block, len, BLOCK_LEVEL, err);
+		r = wfs_zstd_compress(out, block, len, WFS_BLOCK_LEVEL, err);
 	*better = r == 0 && *better && out->len - start < best;
 	if (!*better)
 		out->len = start;

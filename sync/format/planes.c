@@ -221,13 +221,14 @@ static int put_plane(struct wfs_buf *out, size_t form, const uint8_t *data, uint
 	return wfs_buf_append(out, data, len);
 }
 
-static int put_planes(struct wfs_buf *out, const struct planes *p, const uint8_t *data, struct wfs_err *err)
+/* Stops at `limit` bytes, which are too many. */
+static int put_planes(struct wfs_buf *out, const struct planes *p, const uint8_t *data, size_t limit, struct wfs_err *err)
 {
 	static const uint8_t forms[4 * PLANES_MAX];
 	size_t start = out->len;
 	int r = wfs_buf_append(out, forms, (size_t)4 * p->n);
 
-	for (unsigned i = 0; i < p->n && r == 0; i++) {
+	for (unsigned i = 0; i < p->n && r == 0 && out->len - start < limit; i++) {
 		r = put_plane(out, start + 4 * i, data, p->len[i], err);
 		data += p->len[i];
 	}
@@ -251,7 +252,7 @@ int wfs_planes_encode(struct wfs_buf *out, bool *fits, const uint8_t *block, siz
 		sum += p.len[i];
 	}
 	split(at, &p, block, spans, n_spans);
-	r = put_planes(out, &p, data, err);
+	r = put_planes(out, &p, data, limit, err);
 	*fits = r == 0 && out->len - start < limit;
 	if (!*fits)
 		out->len = start;
