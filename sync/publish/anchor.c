@@ -3,9 +3,10 @@
  * anchor.c - when a version is stored in full too: by bytes
  *
  * Each file of a version says what a reader that holds nothing fetches for it, which is a sum over the
- * parent's, or over that of a version a stride back: so no older table has to be read to know.  When all files together come to more than the
- * limit, a multiple of their newest full copies, every file that needs a base is stored in full as well.
- * Whole versions, because that is what a reader begins with, and what a model repository has.
+ * parent's, or over that of a version a stride back: so no older table has to be read to know.  When all
+ * files together come to more than the limit, a multiple of their newest full copies, every file that
+ * needs a base is stored in full as well.  Whole versions, because that is what a reader begins with, and
+ * what a model repository has.
  */
 #include "publish/internal.h"
 #include "weightfs/base.h"
@@ -35,6 +36,14 @@ void wfs_anchor_account(struct wfs_file *f, bool based, const struct wfs_version
 		f->cold = add(f->cold, cold_of(base));
 		f->chain = WFS_MAX(f->chain, base->chain + 1);
 	}
+}
+
+void wfs_anchor_inherit(struct wfs_file *f, const struct wfs_file *old)
+{
+	if (!old || (!old->has_anchor && !old->full_back))
+		return;
+	f->full = old->full;
+	f->full_back = old->has_anchor ? 1 : old->full_back + 1;
 }
 
 void wfs_anchor_stride(struct wfs_version *v, uint64_t back, const struct wfs_version *past)

@@ -124,6 +124,9 @@ int wfs_strides_past(struct wfs_strider *s, size_t back, struct wfs_err *err);
  * as there is no anchor; `based`: the file's table needs its bases, files of the parent. */
 void wfs_anchor_account(struct wfs_file *f, bool based, const struct wfs_version *parent, const size_t *base_file,
 			uint32_t n_bases);
+/* The newest full copy of a file that has none here is the parent's, or the one that this names; `old`: the
+ * parent's file, or NULL. */
+void wfs_anchor_inherit(struct wfs_file *f, const struct wfs_file *old);
 /* What the strides from `past` save a reader that holds nothing. */
 void wfs_anchor_stride(struct wfs_version *v, uint64_t back, const struct wfs_version *past);
 /* limit: in thousandths of a full copy. */

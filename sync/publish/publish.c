@@ -170,15 +170,6 @@ static int encode(struct publish *p, struct wfs_encode *e, const struct wfs_inpu
 	return wfs_encode_file(e, err);
 }
 
-/* The newest full copy is the parent's, or the one that it names. */
-static void full_as_before(struct wfs_file *f, const struct wfs_file *old)
-{
-	if (!old || (!old->has_anchor && !old->full_back))
-		return;
-	f->full = old->full;
-	f->full_back = old->has_anchor ? 1 : old->full_back + 1;
-}
-
 static void take_full(struct wfs_file *f, const struct wfs_encode *e, const struct wfs_digest *table)
 {
 	f->has_anchor = true;
@@ -260,7 +251,7 @@ static int store_encoded(struct publish *p, const struct wfs_input *in, const st
 		r = put_layout(p, in, old, f, err);
 	if (r == 0 && e->based) {
 		wfs_anchor_account(f, true, p->parent.v, pieces->base_file, pieces->n_bases);
-		full_as_before(f, old);
+		wfs_anchor_inherit(f, old);
 	} else if (r == 0) {
 		take_full(f, e, &f->table);
 	}
@@ -275,7 +266,7 @@ static void reuse(struct wfs_file *f, const struct wfs_file *old)
 	f->anchor = old->anchor;
 	f->full = old->full;
 	if (!old->has_anchor)
-		full_as_before(f, old);
+		wfs_anchor_inherit(f, old);
 	f->has_plain = old->has_plain;
 	f->plain = old->plain;
 	f->cold = old->cold;
