@@ -25,9 +25,9 @@
 
 struct report {
 	bool seen;
-	uint64_t healthy, pid, uptime, waiting, open, bound, building, done, total, looked, received, groups, bad;
+	uint64_t landlock, reads_all, healthy, pid, uptime, waiting, open, bound, building, done, total, looked, received, groups, bad;
 	uint64_t built, rot, used, free, size_max, problem_ms;
-	char reason[TEXT], problem[TEXT], point[TEXT], store[TEXT], program[TEXT], cache[TEXT];
+	char reason[TEXT], problem[TEXT], point[TEXT], store[TEXT], program[TEXT], cache[TEXT], run_as[TEXT];
 	/* the version at hand, and a line for each one so far */
 	uint64_t sequence, time, files, size, blocks, blocks_built, complete;
 	char label[TEXT];
@@ -50,6 +50,7 @@ static const struct member {
 	NUMBER("healthy", NULL, healthy), STRING("reason", NULL, reason),
 	STRING("problem", NULL, problem), NUMBER("problem_ms", NULL, problem_ms),
 	STRING("mount", "point", point), STRING("mount", "store", store), STRING("mount", "program", program),
+	STRING("mount", "run_as", run_as), NUMBER("mount", "landlock", landlock), NUMBER("mount", "reads_all", reads_all),
 	NUMBER("mount", "pid", pid), NUMBER("mount", "uptime", uptime), NUMBER("mount", "waiting_reads", waiting),
 	NUMBER("mount", "open_files", open), NUMBER("mount", "bound_processes", bound),
 	NUMBER("building", NULL, building), NUMBER("building_done", NULL, done), NUMBER("building_total", NULL, total),
@@ -165,6 +166,8 @@ static void print_state(const struct report *p)
 	printf("  store     %s, looked at %s ago\n", p->store, human_time(age, p->looked));
 	printf("  mount     %s, weightfs %s, process %" PRIu64 ", up for %s\n", p->point, p->program, p->pid,
 	       human_time(age, p->uptime * 1000));
+	printf("  runs as   %s%s%s\n", p->run_as, p->landlock ? ", confined by Landlock" : "",
+	       p->reads_all ? ", may read the store whatever its permissions" : "");
 }
 
 static void print_work(const struct report *p)

@@ -9,6 +9,7 @@
 
 #include "client.h"
 #include "cmd.h"
+#include "privilege.h"
 #include "weightfs/base.h"
 #include "weightfs/replica.h"
 
@@ -29,7 +30,9 @@ int cmd_verify(int argc, char **argv)
 
 	if (argc != 2 || argv[1][0] == '-')
 		return CMD_USAGE;
-	r = wfs_cache_verify(argv[1], &checked, &bad, &p, &err);
+	r = privilege_as_owner(argv[1], &err);	/* what it makes there belongs to the next mount */
+	if (r >= 0)
+		r = wfs_cache_verify(r ? "." : argv[1], &checked, &bad, &p, &err);
 	if (p.fn)
 		fputs("\r\033[K", stderr);
 	if (r < 0) {

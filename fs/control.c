@@ -251,7 +251,7 @@ static int open_fixed(struct control *c, struct wfs_err *err)
 	c->fixed[FD_WAKE] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->fixed[FD_SIGNAL] < 0 || c->fixed[FD_WAKE] < 0)
 		return wfs_fail_sys(err, "control thread");
-	fd = control_listen(c, err);
+	fd = control_open_socket(c, err);
 	if (fd < 0)
 		return fd;
 	c->fixed[FD_LISTEN] = fd;
@@ -262,7 +262,8 @@ static void close_all(struct control *c)
 {
 	struct stat st;
 
-	control_end_events(c);
+	if (c->started)
+		control_end_events(c);
 	for (size_t i = 0; i < CONTROL_PEERS_MAX; i++)
 		if (c->peer[i].fd >= 0)
 			peer_drop(c, &c->peer[i]);
@@ -275,8 +276,7 @@ static void close_all(struct control *c)
 	free(c);
 }
 
-int control_start(struct control **out, struct fs *fs, void (*stop)(void *arg, const char *why),
-		  void *arg, struct wfs_err *err)
+int control_listen(struct control **out, struct fs *fs, struct wfs_err *err)
 {
 	struct control *c = calloc(1, sizeof(*c));
 	int r;
@@ -284,24 +284,33 @@ int control_start(struct control **out, struct fs *fs, void (*stop)(void *arg, c
 	if (!c)
 		return wfs_fail(err, -ENOMEM, "out of memory");
 	c->fs = fs;
-	c->stop = stop;
-	c->arg = arg;
 	for (size_t i = 0; i < N_FIXED; i++)
 		c->fixed[i] = -1;
 	for (size_t i = 0; i < CONTROL_PEERS_MAX; i++)
 		c->peer[i].fd = -1;
 	r = open_fixed(c, err);
-	if (r == 0) {
-		r = -pthread_create(&c->thread, NULL, control_main, c);
-		if (r < 0)
-			wfs_fail(err, r, "control thread: %s", strerror(-r));
-	}
-	if (r < 0) {
+	if (r < 0)
 		close_all(c);
-		return r;
-	}
-	*out = c;
-	return 0;
+	else
+		*out = c;
+	return r;
+}
+
+const char *control_socket(const struct control *c, ino_t *ino)
+{
+	*ino = c->socket_ino;
+	return c->path;
+}
+
+int control_start(struct control *c, void (*stop)(void *arg, const char *why), void *arg, struct wfs_err *err)
+{
+	int r;
+
+	c->stop = stop;
+	c->arg = arg;
+	r = -pthread_create(&c->thread, NULL, control_main, c);
+	c->started = r == 0;
+	return r < 0 ? wfs_fail(err, r, "control thread: %s", strerror(-r)) : 0;
 }
 
 void control_shown(struct control *c)
@@ -317,6 +326,7 @@ void control_stop(struct control *c)
 		return;
 	atomic_store(&c->quit, true);
 	control_shown(c);
-	pthread_join(c->thread, NULL);
+	if (c->started)
+		pthread_join(c->thread, NULL);
 	close_all(c);
 }

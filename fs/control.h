@@ -25,12 +25,15 @@
 
 struct control;
 
-/* Listen and serve from a thread of its own.  stop is called, once, for "stop" and for SIGTERM,
+/* Listen, with the rights that we still have: fs->mnt is known, the rest of fs comes later. */
+int control_listen(struct control **out, struct fs *fs, struct wfs_err *err);
+/* Name and inode of the socket, for whoever is to remove it when we may not. */
+const char *control_socket(const struct control *c, ino_t *ino);
+/* Serve from a thread of its own.  stop is called, once, for "stop" and for SIGTERM,
  * SIGINT and SIGHUP, which must be blocked in every thread. */
-int control_start(struct control **out, struct fs *fs, void (*stop)(void *arg, const char *why),
-		  void *arg, struct wfs_err *err);
+int control_start(struct control *c, void (*stop)(void *arg, const char *why), void *arg, struct wfs_err *err);
 void control_stop(struct control *c);		/* NULL is fine */
-void control_shown(struct control *c);		/* something was shown: look at who waits */
+void control_shown(struct control *c);		/* started; something was shown: look at who waits */
 
 /* Where the socket of a mount owned by uid may be; i-th choice, -ENOENT past the last. */
 int control_path(char out[PATH_MAX], const char *mnt, uid_t uid, unsigned i);

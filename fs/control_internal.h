@@ -61,6 +61,7 @@ struct control {
 	char path[PATH_MAX];
 	ino_t socket_ino;
 	atomic_bool quit;
+	bool started;
 	unsigned n_waiters;		/* peers that called peer_wait */
 	pthread_t thread;
 	struct pin *pins;		/* running, or not yet joined */
@@ -81,7 +82,7 @@ void peer_drop(struct control *c, struct peer *p);
 void control_stop_once(struct control *c, const char *why);
 
 /* control_socket.c: listen; the path is in c.  A descriptor or a negative errno. */
-int control_listen(struct control *c, struct wfs_err *err);
+int control_open_socket(struct control *c, struct wfs_err *err);
 
 /* control_pin.c */
 void command_pin(struct control *c, struct peer *p, const char *args);

@@ -69,8 +69,9 @@ static int try_listen(const char *path)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	/* The mount is ours by now, so a socket of that name was left by a daemon that was killed, or
-	 * belongs to one whose mount was detached: it must not answer for us. */
+	/* Nothing is mounted there, so a socket of that name was left by a daemon that was killed, or
+	 * belongs to one whose mount was detached: it must not answer for us.  Who asks sees at its other end
+	 * the user that we are now, root, whoever we become. */
 	unlink(path);
 	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, 0666) < 0 ||
 	    listen(fd, 16) < 0) {
@@ -82,7 +83,7 @@ static int try_listen(const char *path)
 	return fd;
 }
 
-int control_listen(struct control *c, struct wfs_err *err)
+int control_open_socket(struct control *c, struct wfs_err *err)
 {
 	uid_t uid = geteuid();
 	char dir[PATH_MAX];

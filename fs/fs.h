@@ -32,6 +32,7 @@ struct fs {
 	struct wfs_replica *replica;
 	struct tree *tree;
 	struct bind *bind;
+	const struct privilege *priv;	/* who we are */
 	struct hooktab *hooktab;	/* who was told which version */
 	struct views *views;		/* every open file */
 	struct passthrough *pass;

@@ -24,7 +24,8 @@ struct helper_conf {
 	const char *point;		/* where to mount; real path */
 	const char *source;		/* shown in the mount table */
 	const char *cache;		/* directory; exists */
-	const char *remove;		/* a socket to be removed at the end; may be NULL */
+	const char *remove;		/* a socket to be removed at the end, if it is still that inode; may be NULL */
+	ino_t remove_ino;
 	uid_t owner;			/* of the cache's files: who the daemon is */
 	bool allow_other, noexec;
 };

@@ -35,6 +35,7 @@
 #include "helper_proto.h"
 #include "passthrough_abi.h"
 #include "path.h"
+#include "privilege.h"
 #include "weightfs/base.h"
 
 #define PATHS_MAX	(2 * PATH_MAX)
@@ -48,22 +49,6 @@ struct server {
 	int *ids;			/* registered and not closed */
 	size_t n_ids, cap_ids;
 };
-
-int helper_keep_caps(uint64_t mask)
-{
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2] = { 0 };
-
-	for (int c = 0; prctl(PR_CAPBSET_READ, c, 0, 0, 0) >= 0; c++)
-		if (!(mask >> c & 1) && prctl(PR_CAPBSET_DROP, c, 0, 0, 0) < 0 && errno != EPERM)
-			return -errno;
-	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	data[0].effective = data[0].permitted = (uint32_t)mask;
-	data[1].effective = data[1].permitted = (uint32_t)(mask >> 32);
-	if (syscall(SYS_capset, &head, data) < 0)
-		return -errno;
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
-}
 
 bool helper_possible(void)
 {
@@ -291,6 +276,7 @@ void helper_main(int sock, const struct helper_conf *conf)
 {
 	struct server s = { .conf = conf, .sock = sock, .fuse = -1 };
 	struct helper_ask ask;
+	struct stat st;
 	sigset_t all;
 	int fd;
 
@@ -304,7 +290,7 @@ void helper_main(int sock, const struct helper_conf *conf)
 		_exit(1);
 	close_others(sock, s.cache);
 	use_null();
-	if (helper_keep_caps(1ull << CAP_SYS_ADMIN | 1ull << CAP_DAC_READ_SEARCH) < 0)
+	if (privilege_keep_caps(1ull << CAP_SYS_ADMIN | 1ull << CAP_DAC_READ_SEARCH) < 0)
 		_exit(1);
 	while (helper_recv(sock, &ask, sizeof(ask), &fd) == sizeof(ask)) {
 		answer(&s, &ask, fd);
@@ -312,7 +298,7 @@ void helper_main(int sock, const struct helper_conf *conf)
 	}
 	while (s.n_ids)
 		close_id(&s, s.n_ids - 1);
-	if (conf->remove)
+	if (conf->remove && lstat(conf->remove, &st) == 0 && st.st_ino == conf->remove_ino)
 		unlink(conf->remove);
 	_exit(0);
 }

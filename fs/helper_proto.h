@@ -34,9 +34,6 @@ int helper_recv(int sock, void *msg, size_t len, int *fd);
 /* The process itself. */
 _Noreturn void helper_main(int sock, const struct helper_conf *conf);
 
-/* Drop every capability but those of the mask, for good.  -errno. */
-int helper_keep_caps(uint64_t mask);
-
 /* The child that HELPER_SETTLE starts. */
 _Noreturn void helper_settle_main(int pipe, const char *point, unsigned major, unsigned minor, uint64_t seed);
 

@@ -32,6 +32,7 @@
 #include "ops_read.h"
 #include "passthrough.h"
 #include "path.h"
+#include "privilege.h"
 #include "weightfs/base.h"
 #include "weightfs/io.h"
 #include "weightfs/log.h"
@@ -45,6 +46,7 @@
 struct mnt {
 	struct fs fs;
 	struct options opt;
+	struct privilege priv;
 	char point[PATH_MAX];
 	char *url;			/* as given, absolute */
 	struct wfs_store *store;
@@ -154,6 +156,8 @@ static int prepare(struct mnt *m, const char *store, const char *mnt, struct wfs
 	if (r == 0)
 		r = options_resolve(&m->opt, m->url, err);
 	if (r == 0)
+		r = privilege_choose(&m->priv, &m->opt, m->url, err);
+	if (r == 0)
 		r = hub_dir(m->fs.hub_dir, m->opt.hub, m->url, err);
 	if (r == 0)
 		r = check_not_below("the cache", m->opt.cache, m->point, err);
@@ -245,7 +249,8 @@ static void loop(struct mnt *m)
 
 	if (!cfg)
 		return;
-	fuse_loop_cfg_set_clone_fd(cfg, 1);
+	/* each worker opens it; where only root may, they share one */
+	fuse_loop_cfg_set_clone_fd(cfg, access("/dev/fuse", R_OK | W_OK) == 0);
 	fuse_loop_cfg_set_max_threads(cfg, WORKERS);
 	fuse_loop_cfg_set_idle_threads(cfg, WORKERS);
 	atomic_store(&m->looping, true);
@@ -369,7 +374,8 @@ static void log_start(struct mnt *m)
 	if (wfs_replica_list(m->fs.replica, &list, &n) == 0 && n)
 		snprintf(state, sizeof(state), "%zu version%s, newest %" PRIu64, n, n > 1 ? "s" : "",
 			 list[n - 1]);
-	log_info("%s on %s, cache %s: %s", m->fs.store_url, m->point, m->opt.cache, state);
+	log_info("%s on %s, cache %s: %s; running as %s%s", m->fs.store_url, m->point, m->opt.cache, state, m->priv.name,
+		 m->priv.landlock ? ", confined by Landlock" : "");
 }
 
 /* The daemon of a mount just taken away by umount(8) may still be closing the cache. */
@@ -402,16 +408,15 @@ static int open_store(struct mnt *m, struct wfs_err *err)
 static int start_helper(struct mnt *m, struct wfs_err *err)
 {
 	struct helper_conf conf = {
-		.point = m->point, .cache = m->opt.cache, .owner = geteuid(),
+		.point = m->point, .cache = m->opt.cache, .owner = m->priv.uid,
 		.source = m->opt.fsname ? m->opt.fsname : m->fs.store_url,
 		.allow_other = m->opt.allow_other, .noexec = m->opt.noexec,
 	};
-	int r;
 
 	if (!helper_possible())
 		return 0;
-	r = wfs_mkdirs(AT_FDCWD, m->opt.cache, 0700, err);
-	return r < 0 ? wfs_wrap(err, r, "cache directory") : helper_start(&m->helper, &conf, err);
+	conf.remove = control_socket(m->control, &conf.remove_ino);
+	return helper_start(&m->helper, &conf, err);
 }
 
 static int open_parts(struct mnt *m, struct wfs_err *err)
@@ -428,8 +433,6 @@ static int open_parts(struct mnt *m, struct wfs_err *err)
 	r = hooktab_open(&m->fs.hooktab, m->fs.replica, m->opt.cache, err);
 	if (r < 0)
 		return r;
-	m->fs.opt = &m->opt;
-	m->fs.mnt = m->point;
 	m->fs.start_ns = wfs_now_ns();
 	m->fs.start_wall_ns = wfs_wall_ns();
 	m->fs.tree = tree_new(m->opt.show_code, wfs_xxh3);
@@ -449,9 +452,18 @@ static int start(struct mnt *m, struct wfs_err *err)
 	struct keeper_hooks hooks = { .left = on_left, .sweep = on_sweep, .up = on_up, .arg = m };
 	int r;
 
+	m->fs.opt = &m->opt;
+	m->fs.mnt = m->point;
+	m->fs.priv = &m->priv;
 	r = open_store(m, err);
 	if (r == 0)
+		r = privilege_prepare(&m->priv, &m->opt, err);
+	if (r == 0)
+		r = control_listen(&m->control, &m->fs, err);
+	if (r == 0)
 		r = start_helper(m, err);
+	if (r == 0)
+		r = privilege_drop(&m->priv, &m->opt, err);
 	if (r == 0)
 		r = open_parts(m, err);
 	if (r == 0)
@@ -463,7 +475,7 @@ static int start(struct mnt *m, struct wfs_err *err)
 	if (r == 0)
 		r = keeper_start(&m->keeper, &m->fs, &hooks, err);
 	if (r == 0)
-		r = control_start(&m->control, &m->fs, on_stop, m, err);
+		r = control_start(m->control, on_stop, m, err);
 	if (r < 0)
 		return r;
 	wfs_replica_on_shown(m->fs.replica, on_shown, m);

@@ -54,6 +54,7 @@ static const struct wfs_opt table[] = {
 	OPT("accept_run", WFS_OPT_FLAG, accept_run, NULL, "the store was made anew: drop the cache of the old run"),
 	OPT("fsname", WFS_OPT_STRING, fsname, NULL, "source shown in the mount table"),
 	OPT("hub", WFS_OPT_STRING, hub, NULL, "ORG/NAME of the model in hub/ (the last part of the store's URL)"),
+	OPT("run_as", WFS_OPT_STRING, run_as, NULL, "USER that the daemon of root's mount is (the cache's owner, weightfs, or nobody; root)"),
 	OPT("show_code", WFS_OPT_FLAG, show_code, NULL, "show *.py, pickles and other code"),
 	OPT("log_level", WFS_OPT_CHOICE, log_level, level_choices, "error|warn|info|debug (info)"),
 	OPT("workers", WFS_OPT_UINT, workers, NULL, "build threads (0: one a core)"),

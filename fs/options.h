@@ -15,7 +15,7 @@
 #include "weightfs/store.h"
 
 struct options {
-	char *cache, *config, *cacert, *fsname, *hub;
+	char *cache, *config, *cacert, *fsname, *hub, *run_as;
 	struct wfs_strings base;
 	unsigned serve;			/* 0, or OPTIONS_SERVE_LINK */
 	unsigned ready;			/* enum wfs_ready, or OPTIONS_READY_AUTO */

@@ -11,6 +11,7 @@
 
 #include "fs.h"
 #include "passthrough.h"
+#include "privilege.h"
 #include "weightfs/base.h"
 #include "weightfs/json.h"
 #include "weightfs/log.h"
@@ -92,6 +93,13 @@ static int append_mount(struct fs *fs, struct wfs_buf *out)
 		r = wfs_buf_printf(out, ",\"mode\":\"%s\",\"mode_reason\":", reason[0] ? "cached" : "passthrough");
 	if (r == 0)
 		r = wfs_json_quote(out, reason);
+	if (r == 0)
+		r = wfs_buf_printf(out, ",\"run_as\":");
+	if (r == 0)
+		r = wfs_json_quote(out, fs->priv->name);
+	if (r == 0)
+		r = wfs_buf_printf(out, ",\"landlock\":%s,\"reads_all\":%s", fs->priv->landlock ? "true" : "false",
+				   fs->priv->reads_all ? "true" : "false");
 	if (r == 0)
 		r = wfs_buf_printf(out,
 				   ",\"program\":\"%s\",\"pid\":%d,\"uptime\":%" PRIu64

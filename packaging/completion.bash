@@ -2,7 +2,7 @@
 # bash completion for weightfs and weightsync
 
 _weightfs_mount_options="accept_run allow_other base= bind= cache= cache_size= cacert= config= foreground fsname= gid=
-	hub= join= keep_versions= lazy linger= log_level= min_free= noexec passthrough= poll= rate= read_timeout= ready= scrub= serve=
+	hub= join= keep_versions= lazy linger= log_level= min_free= noexec passthrough= poll= rate= read_timeout= ready= run_as= scrub= serve=
 	show_code
 	uid= umask= workers="
 

@@ -17,7 +17,7 @@ _weightfs_mount_options() {
 		'read_timeout[how long a read waits]:time' \
 		'serve[complete versions are files of the mount, or links into the cache]:how:(mount link)' \
 		'ready[when a version is shown]:when:(complete delta manifest auto)' \
-		'scrub[time between checks]:time' 'show_code[show code and pickles]' 'workers[threads]:number'
+		'run_as[who the daemon of root is]:user:_users' 'scrub[time between checks]:time' 'show_code[show code and pickles]' 'workers[threads]:number'
 }
 
 _weightfs_commands() {
