@@ -32,7 +32,9 @@
 #include "ops_read.h"
 #include "passthrough.h"
 #include "path.h"
+#include "place.h"
 #include "privilege.h"
+#include "session.h"
 #include "weightfs/base.h"
 #include "weightfs/io.h"
 #include "weightfs/log.h"
@@ -65,69 +67,6 @@ struct mnt {
 
 /* ---- before anything is started ---- */
 
-/* Not by stat: the kernel may have the attributes of the root of a dead mount. */
-static bool answers(const char *point)
-{
-	int fd = open(point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0 || (errno != ENOTCONN && errno != ECONNABORTED);
-}
-
-/* A mount of ours whose daemon was killed stands in the way; a live one is left alone. */
-static int clean_mount_point(const char *point, struct wfs_err *err)
-{
-	struct mount_entry e;
-	struct stat st;
-	int r;
-
-	while (mount_find(&e, point, NULL) == 0 && mount_is_ours(&e)) {
-		if (answers(point))
-			return wfs_fail(err, -EBUSY, "%s: a weightfs is mounted there already", point);
-		r = mount_remove(point, true, err);
-		if (r < 0)
-			return wfs_wrap(err, r, "remove the dead mount at %s", point);
-		log_warn("%s: removed a mount whose daemon had died", point);
-	}
-	if (stat(point, &st) < 0)
-		return wfs_fail_sys(err, "%s", point);
-	if (!S_ISDIR(st.st_mode))
-		return wfs_fail(err, -ENOTDIR, "%s: not a directory", point);
-	return 0;
-}
-
-/* The daemon must never wait for itself. */
-static int check_not_below(const char *what, const char *path, const char *point, struct wfs_err *err)
-{
-	char real[PATH_MAX];
-
-	if (path_below(path, point) || (realpath(path, real) && path_below(real, point)))
-		return wfs_fail(err, -EINVAL, "%s %s lies below the mount point %s", what, path, point);
-	return 0;
-}
-
-static int check_allow_other(struct wfs_err *err)
-{
-	char line[256];
-	bool found = false;
-	FILE *f;
-
-	if (geteuid() == 0)
-		return 0;
-	f = fopen("/etc/fuse.conf", "re");
-	while (f && fgets(line, sizeof(line), f)) {
-		line[strcspn(line, " \t\r\n")] = '\0';
-		found |= strcmp(line, "user_allow_other") == 0;
-	}
-	if (f)
-		fclose(f);
-	if (found)
-		return 0;
-	return wfs_fail(err, -EPERM, "allow_other: an ordinary user may use it only after root has put "
-			"the line \"user_allow_other\" into /etc/fuse.conf");
-}
-
 static int make_url(char **out, const char *store, struct wfs_err *err)
 {
 	char *url = strdup(store);
@@ -150,7 +89,7 @@ static int prepare(struct mnt *m, const char *store, const char *mnt, struct wfs
 
 	r = path_mount_point(m->point, mnt, err);
 	if (r == 0)
-		r = clean_mount_point(m->point, err);
+		r = place_clean(m->point, err);
 	if (r == 0)
 		r = make_url(&m->url, store, err);
 	if (r == 0)
@@ -160,26 +99,15 @@ static int prepare(struct mnt *m, const char *store, const char *mnt, struct wfs
 	if (r == 0)
 		r = hub_dir(m->fs.hub_dir, m->opt.hub, m->url, err);
 	if (r == 0)
-		r = check_not_below("the cache", m->opt.cache, m->point, err);
+		r = place_not_below("the cache", m->opt.cache, m->point, err);
 	if (r == 0 && m->url[0] == '/')
-		r = check_not_below("the store", m->url, m->point, err);
+		r = place_not_below("the store", m->url, m->point, err);
 	if (r == 0 && m->opt.allow_other)
-		r = check_allow_other(err);
+		r = place_allow_other(err);
 	return r;
 }
 
 /* ---- libfuse ---- */
-
-__attribute__((format(printf, 2, 0)))
-static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap)
-{
-	char line[512];
-
-	vsnprintf(line, sizeof(line), fmt, ap);
-	line[strcspn(line, "\n")] = '\0';
-	wfs_log(level <= FUSE_LOG_ERR ? WFS_LOG_ERROR : level <= FUSE_LOG_WARNING ? WFS_LOG_WARN : WFS_LOG_DEBUG,
-		"%s", line);
-}
 
 static void op_init(void *arg, struct fuse_conn_info *conn)
 {
@@ -189,39 +117,11 @@ static void op_init(void *arg, struct fuse_conn_info *conn)
 	keeper_init_seen(m->keeper);
 }
 
-/* In a mount option a comma ends the value and a backslash quotes. */
-static int add_escaped(struct wfs_buf *b, const char *text)
-{
-	for (; *text; text++) {
-		if (*text == ',' || *text == '\\')
-			wfs_buf_append(b, "\\", 1);
-		if (wfs_buf_append(b, text, 1) < 0)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
 static int make_session(struct mnt *m, struct wfs_err *err)
 {
-	WFS_AUTO(wfs_buf_free) struct wfs_buf list = WFS_BUF_INIT;
-	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-	int r;
-
-	r = wfs_buf_printf(&list, "ro,nosuid,nodev,default_permissions,subtype=weightfs%s%s,fsname=",
-			   m->opt.allow_other ? ",allow_other" : "", m->opt.noexec ? ",noexec" : "");
-	if (r == 0)
-		r = add_escaped(&list, m->opt.fsname ? m->opt.fsname : m->fs.store_url);
-	if (r == 0)
-		r = wfs_buf_append(&list, "", 1);
-	if (r < 0)
-		return wfs_fail(err, r, "out of memory");
 	m->ops = *ops_table();
 	m->ops.init = op_init;
-	if (fuse_opt_add_arg(&args, "weightfs") == 0 && fuse_opt_add_arg(&args, "-o") == 0 &&
-	    fuse_opt_add_arg(&args, (char *)list.data) == 0)
-		m->se = fuse_session_new(&args, &m->ops, sizeof(m->ops), m);
-	fuse_opt_free_args(&args);
-	return m->se ? 0 : wfs_fail(err, -EINVAL, "libfuse refuses the mount options %s", (char *)list.data);
+	return session_new(&m->se, &m->opt, m->fs.store_url, &m->ops, m, err);
 }
 
 /* Root's helper mounts, and libfuse takes the descriptor; for others libfuse and fusermount3 do. */
@@ -532,7 +432,7 @@ static int serve(struct mnt *m, struct wfs_err *err)
 	int r;
 
 	prepare_process(m);
-	fuse_set_log_func(fuse_log_line);
+	fuse_set_log_func(session_log);
 	r = start(m, err);
 	if (r == 0) {
 		sigemptyset(&kick);

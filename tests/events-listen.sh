@@ -22,7 +22,7 @@ publish()			# [LABEL]: the same model with another small file
 shown() { [ "$(weightfs wait "$M" --newer-than $(($1 - 1)) --timeout 30)" = "$1" ]; }
 mounted() { weightfs mount "$S" "$M" -o "cache=$C,poll=50ms,keep_versions=${1:-50}"; }
 fresh() { unmount_below "$M"; rm -rf "$S" "$C" "$TMPDIR/pc"; n=0; publish; mounted "${1:-50}"; shown 1; }
-listen() { weightfs events "$M" --json "$@" >"$L" 2>"$L.err" & pids+=($!); listener=$!; }
+listen() { : >"$L"; weightfs events "$M" --json "$@" >"$L" 2>"$L.err" & pids+=($!); listener=$!; }
 lines() { [ "$(wc -l <"$L")" -ge "$1" ]; }
 
 test_every_version_is_a_line()
