@@ -112,6 +112,7 @@ swapped()			# SUBDIR HOW
 		empty) : >"$f" ;;
 		esac
 	done <"$T/list"
+	chown -hR --reference="$C" "$C/$1"	# its owner did it, not root
 	start "$S"
 	timeout 20 diff -r "$T/m2" "$M/versions/2"
 	[ ! -s "$T/victim" ]

@@ -188,7 +188,7 @@ test_other_users_read()
 	unmount_below "$M"
 	rm -rf "$S" "$TMPDIR/pc" "$C"
 	publish 1
-	weightfs mount "$S" "$M" -o "cache=$C,serve=link,ready=complete,allow_other,poll=100ms,min_free=1M"
+	weightfs mount "$S" "$M" -o "cache=$C,serve=link,ready=complete,allow_other,run_as=daemon,poll=100ms,min_free=1M"
 	weightfs wait "$M" --timeout 30 >/dev/null
 	until_true 30 linked 1
 	same 1
