@@ -402,6 +402,55 @@ def size_of_whole_large(s): size(1 << 30, "config.json")(s)
 def travel_huge(s): edit_version(s, lambda v: s.file(v).update(travel=1 << 62))
 
 
+# ---- ways back that lie: strides, and the newest full copy
+
+def backs(*back):
+    return [{"back": b, "version": NOWHERE} for b in back]
+
+def file_stride(f):
+    return {"strides": [{"back": 2, "table": f["table"], "travel": 1}]}
+
+for name, strides, says in (("before-first", backs(3), "a stride to before version 1"), ("back-1", backs(1), "strides do not rise"),
+                            ("falling", backs(2, 2), "strides do not rise"), ("many", backs(*range(2, 100)), "more than [0-9]+ strides"),
+                            ("number", [7], "is not an object"), ("negative", backs(-2), '"back" is not'),
+                            ("no-version", [{"back": 2}], "version")):
+    case(says)(lambda s, strides=strides: edit_version(s, lambda v: v.update(strides=strides)))
+    CASES["strides-" + name] = CASES.pop("<lambda>")
+
+@case("a stride that the version has not")
+def strides_of_file(s): edit_version(s, lambda v: s.file(v).update(file_stride(s.file(v))))
+
+@case("stored whole, but has")
+def strides_of_whole(s): edit_version(s, lambda v: s.file(v, "config.json").update(file_stride(s.file(v))))
+
+# A way that is said to cost a byte, and leads nowhere.
+@case("", "tools reader")
+def strides_nowhere(s):
+    def lie(v):
+        v.update(strides=backs(2))
+        s.file(v).update(strides=[{"back": 2, "table": NOWHERE, "travel": 1}])
+    edit_version(s, lie)
+
+@case("stored in full before version 1")
+def full_back_before_first(s): edit_version(s, lambda v: s.file(v).update(full_back=3))
+
+@case("an anchor, and an older one")
+def full_back_and_anchor(s): edit_version(s, lambda v: s.file(v).update(full_back=1, anchor=s.file(v)["table"]))
+
+@case("stored whole, but has")
+def full_of_whole(s): edit_version(s, lambda v: s.file(v, "config.json").update(full=5))
+
+@case('"full" is not')
+def full_negative(s): edit_version(s, lambda v: s.file(v).update(full=-1))
+
+# Neither is believed where a full copy is not: version 2 has none.
+@case("", "tools reader")
+def full_huge(s): edit_version(s, lambda v: s.file(v).update(full=(1 << 63) - 1))
+
+@case("", "tools reader")
+def full_back_wrong(s): edit_version(s, lambda v: s.file(v).update(full_back=1))
+
+
 # ---- index files
 
 def edit_index(s, change):
