@@ -165,19 +165,19 @@ test_first_download_stays_under_the_limit()
 	for i in $(seq 40); do
 		mkmodel step "$TMPDIR/limit.$((i - 1))" "$TMPDIR/limit.$i" --percent 8 --seed "$i"
 		rm -r "$TMPDIR/limit.$((i - 1))"
-		publish "$TMPDIR/limit.$i" "$s" --anchor-limit 1.3 --json >"$TMPDIR/limit.json"
+		publish "$TMPDIR/limit.$i" "$s" --anchor-limit 1.2 --json >"$TMPDIR/limit.json"
 		n=$((n + $(jq 'if .anchor then 1 else 0 end' "$TMPDIR/limit.json")))
 	done
 	is_newest "$s" "$TMPDIR/limit.40"
 	cold_of "$s" >"$TMPDIR/limit.cold"
-	awk '$2 > 1.3 * $3 { print "version " $1 ": " $2 " bytes, a full copy has " $3; bad = 1 } END { exit bad }' "$TMPDIR/limit.cold"
+	awk '$2 > 1.2 * $3 { print "version " $1 ": " $2 " bytes, a full copy has " $3; bad = 1 } END { exit bad }' "$TMPDIR/limit.cold"
 	if [ "$n" -lt 3 ] || [ "$n" -gt 20 ]; then fail "$n anchors in 40 steps"; fi
 	# a real reader, over the wire: the version before an anchor costs most
 	i=$(sort -k 2n "$TMPDIR/limit.cold" | tail -n 1 | cut -d' ' -f1)
 	start_nginx "$s"
 	weightsync pull --quiet --version "$i" "$SERVER_URL" "$TMPDIR/limit.pulled" >/dev/null
 	fetched=$(awk '{ n += $10 } END { print n }' "$SERVER_WORK/access.log")
-	awk -v i="$i" -v n="$fetched" '$1 == i { exit !(n > 0.9 * $2 && n < 1.3 * $3 * 1.02 + 20000) }' "$TMPDIR/limit.cold" ||
+	awk -v i="$i" -v n="$fetched" '$1 == i { exit !(n > 0.9 * $2 && n < 1.2 * $3 * 1.02 + 20000) }' "$TMPDIR/limit.cold" ||
 		fail "version $i took $fetched bytes: $(grep "^$i " "$TMPDIR/limit.cold")"
 }
 
