@@ -8,9 +8,20 @@
 #ifndef FS_CMD_H
 #define FS_CMD_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct client;
+
 enum { CMD_USAGE = -1 };
 
+/* Copy what the daemon says, cut to len: foreign text steers no terminal. */
+void cmd_take_text(char *to, size_t len, const char *text);
+
+
 int cmd_status(int argc, char **argv);
+int cmd_status_files(const struct client *c, uint64_t sequence, bool json);	/* 0: the newest */
 int cmd_wait(int argc, char **argv);
 int cmd_hooks(int argc, char **argv);
 int cmd_events(int argc, char **argv);

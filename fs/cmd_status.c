@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cmd_status.c - weightfs status MNT [--json]
+ * cmd_status.c - weightfs status MNT [--json] [--files [--version N]]
  *
  * The exit code is the health check: 0 healthy, 1 not, 3 not mounted.  The text is a summary of the
  * JSON for people; it may change, the JSON only grows.
@@ -16,6 +16,7 @@
 
 #include "client.h"
 #include "cmd.h"
+#include "number.h"
 #include "weightfs/base.h"
 #include "weightfs/config.h"
 #include "weightfs/json.h"
@@ -75,10 +76,9 @@ static bool is_member(const struct member *m, const struct wfs_json_event *ev)
 	return m->inner ? inner && strcmp(m->inner, inner) == 0 : ev->depth == 1;
 }
 
-/* Foreign text steers no terminal. */
-static void take_text(char *to, const char *text)
+void cmd_take_text(char *to, size_t len, const char *text)
 {
-	snprintf(to, TEXT, "%s", text);
+	snprintf(to, len, "%s", text);
 	for (; *to; to++)
 		if ((unsigned char)*to < ' ' || *to == 127)
 			*to = '?';
@@ -130,7 +130,7 @@ static int take(void *arg, const struct wfs_json_event *ev, struct wfs_err *err)
 		if (!is_member(&members[i], ev))
 			continue;
 		if (members[i].text && ev->kind == WFS_JSON_STRING)
-			take_text(to, ev->text);
+			cmd_take_text(to, TEXT, ev->text);
 		else if (!members[i].text && (ev->kind == WFS_JSON_UINT || ev->kind == WFS_JSON_BOOL))
 			memcpy(to, &ev->uint, sizeof(ev->uint));
 	}
@@ -215,23 +215,29 @@ static int answer(const struct client *c, struct report *p, bool json, struct wf
 
 int cmd_status(int argc, char **argv)
 {
-	static const struct option longopts[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
+	static const struct option longopts[] = {
+		{ "json", no_argument, NULL, 'j' }, { "files", no_argument, NULL, 'f' },
+		{ "version", required_argument, NULL, 'v' }, { 0 } };
 	struct report report = { .lines = WFS_BUF_INIT, .hooks = WFS_BUF_INIT };
 	struct wfs_err err = { 0 };
 	struct client c;
-	bool json = false;
+	bool json = false, files = false;
+	uint64_t sequence = 0;
 	int opt, r;
 
 	while ((opt = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
-		if (opt != 'j')
+		if (opt == '?' || (opt == 'v' && (!number_parse(&sequence, optarg) || !sequence)))
 			return CMD_USAGE;
-		json = true;
+		json |= opt == 'j';
+		files |= opt == 'f';
 	}
-	if (argc - optind != 1)
+	if (argc - optind != 1 || (sequence && !files))
 		return CMD_USAGE;
 	r = client_find(&c, argv[optind]);
 	if (r)
 		return r;
+	if (files)
+		return cmd_status_files(&c, sequence, json);
 	r = answer(&c, &report, json, &err);
 	wfs_buf_free(&report.lines);
 	wfs_buf_free(&report.hooks);

@@ -4,11 +4,13 @@
  *
  * They run in the control thread, which also takes the signals: none may wait for anything.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "control_internal.h"
+#include "number.h"
 #include "weightfs/base.h"
 #include "weightfs/json.h"
 
@@ -18,6 +20,27 @@ static void command_status(struct control *c, struct peer *p, const char *args)
 {
 	(void)args;
 	if (fs_status_json(c->fs, &p->out) < 0)
+		peer_drop(c, p);
+	else
+		peer_answer(p);
+}
+
+/* "files SEQUENCE"; 0: the newest */
+static void command_files(struct control *c, struct peer *p, const char *args)
+{
+	uint64_t sequence = 0;
+	char why[64];
+	int r;
+
+	if (!number_parse(&sequence, args)) {
+		peer_refuse(p, "files: takes a number of a version");
+		return;
+	}
+	r = fs_files_json(c->fs, &p->out, sequence);
+	snprintf(why, sizeof(why), "version %" PRIu64 " is not here", sequence);
+	if (r == -ENOENT)
+		peer_refuse(p, sequence ? why : "no version is shown yet");
+	else if (r < 0)
 		peer_drop(c, p);
 	else
 		peer_answer(p);
@@ -73,6 +96,7 @@ static const struct command {
 	void (*run)(struct control *c, struct peer *p, const char *args);	/* args: "" when there are none */
 } commands[] = {
 	{ "status", ANYONE, command_status },
+	{ "files", ANYONE, command_files },
 	{ "wait", ANYONE, command_wait },
 	{ "events", ANYONE, command_events },
 	{ "hooks", OWNER, command_hooks },

@@ -103,7 +103,7 @@ static const struct command {
 } commands[] = {
 	{ "mount", "STORE MNT [-f] [-o OPTION,...]", plain_mount },
 	{ "unmount", "MNT [--lazy]", cmd_unmount },
-	{ "status", "MNT [--json]", cmd_status },
+	{ "status", "MNT [--json] [--files [--version N]]", cmd_status },
 	{ "wait", "MNT [--newer-than SEQUENCE] [--timeout SECONDS]", cmd_wait },
 	{ "events", "MNT [--json] [--newer-than SEQUENCE]", cmd_events },
 	{ "pin", "MNT VERSION", cmd_pin },

@@ -7,10 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "modes.h"
 #include "ops_internal.h"
 #include "ops_xattr.h"
-#include "passthrough.h"
 #include "weightfs/base.h"
 
 #define VALUE_MAX 96			/* "sha256:" and 64 digits fit */
@@ -38,14 +36,9 @@ static void value_digest(char out[VALUE_MAX], const struct file *f)
 /* Of an open file as it is; of another as it would be opened. */
 static void value_mode(char out[VALUE_MAX], const struct file *f)
 {
-	struct wfs_file_status st;
-	bool pass;
+	unsigned n_open;
 
-	if (modes_get(f->fs->modes, f->ino, &pass) == 0) {
-		wfs_model_file_status(f->m, f->i, &st);
-		pass = passthrough_is_on(f->fs->pass) && st.complete && !wfs_model_version(f->m)->files[f->i].whole;
-	}
-	snprintf(out, VALUE_MAX, "%s", pass ? "passthrough" : "cached");
+	snprintf(out, VALUE_MAX, "%s", fs_file_mode(f->fs, f->m, f->i, f->ino, &n_open));
 }
 
 static const struct {

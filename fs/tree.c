@@ -478,6 +478,19 @@ uint64_t tree_parent(struct tree *t, uint64_t ino)
 }
 
 /* Free v when neither the replica nor the kernel knows it. */
+void tree_files(struct tree *t, const struct wfs_digest *version, uint64_t *inos, size_t n)
+{
+	pthread_mutex_lock(&t->lock);
+	for (const struct vtree *v = t->first; v; v = v->next) {
+		if (v->link || !wfs_digest_equal(&v->id, version))
+			continue;
+		for (uint32_t i = 1; i < v->n; i++)
+			if (!v->entry[i].dir && v->entry[i].file < n)
+				inos[v->entry[i].file] = v->entry[i].ino;
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
 static void drop_unused(struct tree *t, struct vtree *v)
 {
 	struct vtree **p = &t->first;

@@ -52,6 +52,8 @@ int tree_get(struct tree *t, uint64_t ino, struct node *out);
 /* i-th entry of a directory; counts one lookup when asked.  -ENOENT past the end, -ESTALE. */
 int tree_child(struct tree *t, uint64_t dir, size_t i, bool count, char name[WFS_NAME_LEN_MAX + 1],
 	       struct node *out);
+/* Inode numbers of a version's n files, by index; 0: it has none yet. */
+void tree_files(struct tree *t, const struct wfs_digest *version, uint64_t *inos, size_t n);
 uint64_t tree_parent(struct tree *t, uint64_t ino);	/* INO_VERSIONS above a version */
 
 void tree_forget(struct tree *t, uint64_t ino, uint64_t n);

@@ -41,7 +41,7 @@ _weightfs()
 		case ${COMP_WORDS[1]} in
 		mount) words="-o --help" ;;
 		unmount) words="--lazy --help" ;;
-		status) words="--json --help" ;;
+		status) words="--json --files --version --help" ;;
 		wait) words="--newer-than --timeout --help" ;;
 		events) words="--json --newer-than --help" ;;
 		hooks) words="--once --dry-run --config --help" ;;

@@ -25,7 +25,7 @@ _weightfs_commands() {
 	mount) _arguments '-o[options]:options:_weightfs_mount_options' '--help[options]' \
 		'1:store:_files -/' '2:mount point:_files -/' ;;
 	unmount) _arguments '--lazy[even while in use]' '--help[options]' '1:mount point:_files -/' ;;
-	status) _arguments '--json[as JSON]' '--help[options]' '1:mount point:_files -/' ;;
+	status) _arguments '--json[as JSON]' '--files[each file of a version]' '--version[which version]:version:' '--help[options]' '1:mount point:_files -/' ;;
 	wait) _arguments '--newer-than[number]:number' '--timeout[seconds]:seconds' '--help[options]' \
 		'1:mount point:_files -/' ;;
 	events) _arguments '--json[as JSON]' '--newer-than[number]:number' '--help[options]' '1:mount point:_files -/' ;;

@@ -86,6 +86,7 @@ test_reads_go_past_the_daemon()
 	as_user test ! -w "$f"
 	[ "$(as_user readlink "$M/latest")" = versions/1 ]
 	[ "$(field '.versions[0].linked')" = true ]
+	[ "$(as_user weightfs status "$M" --files --json | jq -c '[.files[].mode] | unique')" = '["link"]' ]
 	end
 }
 

@@ -298,6 +298,34 @@ closed_all()
 	[ "$(field .mount.open_files)" = 0 ] && [ "$n" -ge 2 ] && [ $((n % 2)) = 0 ]
 }
 
+# ---- what each file says of itself ----
+
+file_is() { weightfs status "$M" --files --json | jq -e ".files[] | select(.path == \"model.bin\") | $1" >/dev/null; }
+
+test_status_of_each_file()
+{
+	local r=0
+
+	rm -rf "$C"
+	start "$C" passthrough=on
+	until_true 20 whole 1
+	file_is ".size == $SIZE and .complete and .blocks == 7 and .blocks_built == 7"
+	file_is '.mode == "passthrough" and .opens == 0 and (.in_use | not)'
+	exec 7<"$M/versions/1/model.bin"
+	file_is '.mode == "passthrough" and .opens == 1 and .in_use'
+	exec 7<&-
+	until_true 10 file_is '.opens == 0 and (.in_use | not)'
+	mapped "$(declare -f file_is until_true); M=$M; until_true 10 file_is '.opens == 0'; file_is .in_use"
+	weightfs status "$M" --files --version 1 | grep -Eq '^ +6\.7 MiB  100%  passthrough +0  no +model\.bin$'
+	weightfs status "$M" --files --version 9 2>"$TMPDIR/said" || r=$?
+	[ $r = 1 ]
+	grep -q 'version 9 is not here' "$TMPDIR/said"
+	stop
+	start "$C" passthrough=off
+	file_is '.mode == "cached" and .opens == 0'
+	stop
+}
+
 if [ "$(id -u)" != 0 ] || [ ! -e /dev/fuse ]; then
 	skip mount-passthrough "needs root"
 	finish
@@ -309,7 +337,8 @@ for type in ext4 xfs btrfs; do
 	run test_native_on_disk $type
 done
 for t in native_on_tmpfs native_on_overlayfs overlayfs_on_top off stacked_too_deep other_namespace \
-	image_removed_under_a_mapping daemon_killed_under_a_mapping disk_is_free_after_a_kill mapped_is_not_evicted one_registration_an_inode; do
+	image_removed_under_a_mapping daemon_killed_under_a_mapping disk_is_free_after_a_kill mapped_is_not_evicted one_registration_an_inode \
+	status_of_each_file; do
 	run test_$t
 done
 finish

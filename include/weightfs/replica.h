@@ -167,6 +167,9 @@ struct wfs_file_status {
 	bool complete, durable;
 };
 void wfs_model_file_status(struct wfs_model *m, size_t i, struct wfs_file_status *out);
+/* Somebody has its image open or mapped, whoever it is: a lease on it is refused. */
+bool wfs_model_file_in_use(struct wfs_model *m, size_t i);
+bool wfs_model_linked(struct wfs_model *m);	/* shown as plain files of the cache (served.c) */
 
 /* ---- one version, start to end (pull, publish, verify) ---- */
 

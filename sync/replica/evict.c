@@ -42,10 +42,17 @@ static bool lent_out(struct wfs_model *m)
 	for (size_t i = 0; i < m->v.n_files; i++) {
 		struct wfs_image *img = m->images[i];
 
-		if (img && goes_with(m, img) && wfs_image_probe(img) && wfs_image_in_use(img))
+		if (img && goes_with(m, img) && wfs_model_file_in_use(m, i))
 			return true;
 	}
 	return false;
+}
+
+bool wfs_model_file_in_use(struct wfs_model *m, size_t i)
+{
+	struct wfs_image *img = m->images[i];
+
+	return img && wfs_image_probe(img) && wfs_image_in_use(img);
 }
 
 bool wfs_model_in_use(struct wfs_model *m, unsigned own)

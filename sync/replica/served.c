@@ -300,6 +300,11 @@ static void open_the_way(struct wfs_replica *r)
 	}
 }
 
+bool wfs_model_linked(struct wfs_model *m)
+{
+	return m->linked;
+}
+
 static bool is_linked(struct wfs_replica *r, const char *name)
 {
 	uint64_t sequence = strtoull(name, NULL, 10);
