@@ -250,6 +250,6 @@ run_if served 'html .' 'JSON'
 run_if served 'html packs/' 'packs/'
 run_if served 'endless commits/3' 'commits/3'
 run_if served 'endless versions/' 'versions/'
-run_if served 'missing packs/' 'stored bytes of table .* are not in the store'
+run_if served 'missing packs/' 'packs/[0-9a-f]* is not in the store'
 run_if served 'stall packs/' 'packs/.*the server is silent'
 finish
