@@ -52,11 +52,7 @@ struct server {
 
 bool helper_possible(void)
 {
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2] = { 0 };
-
-	return geteuid() == 0 && syscall(SYS_capget, &head, data) == 0 &&
-	       (data[0].effective >> CAP_SYS_ADMIN & 1);
+	return geteuid() == 0 && privilege_has_cap(CAP_SYS_ADMIN);
 }
 
 /* ---- registering files ---- */

@@ -95,7 +95,7 @@ static int prepare(struct mnt *m, const char *store, const char *mnt, struct wfs
 	if (r == 0)
 		r = options_resolve(&m->opt, m->url, err);
 	if (r == 0)
-		r = privilege_choose(&m->priv, &m->opt, m->url, err);
+		r = privilege_choose(&m->priv, &m->opt, err);
 	if (r == 0)
 		r = hub_dir(m->fs.hub_dir, m->opt.hub, m->url, err);
 	if (r == 0)
@@ -357,7 +357,7 @@ static int start(struct mnt *m, struct wfs_err *err)
 	m->fs.priv = &m->priv;
 	r = open_store(m, err);
 	if (r == 0)
-		r = privilege_prepare(&m->priv, &m->opt, err);
+		r = privilege_prepare(&m->priv, &m->opt, m->store, err);
 	if (r == 0)
 		r = control_listen(&m->control, &m->fs, err);
 	if (r == 0)

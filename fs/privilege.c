@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -60,6 +59,14 @@ static int bound_caps(uint64_t mask)
 			return -errno;
 	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 	return 0;
+}
+
+bool privilege_has_cap(int cap)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
+
+	return syscall(SYS_capget, &head, data) == 0 && (data[cap / 32].effective >> (cap % 32) & 1);
 }
 
 int privilege_keep_caps(uint64_t mask)
@@ -142,39 +149,11 @@ static int as_user(const struct privilege *p, int (*fn)(const struct privilege *
 	return pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
-static bool has_cap(int cap)
-{
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2] = { 0 };
-
-	return syscall(SYS_capget, &head, data) == 0 && (data[cap / 32].effective >> (cap % 32) & 1);
-}
-
-/* file:// URLs were checked when the store was opened. */
-static void store_dir(struct privilege *p, const char *url)
-{
-	char *o = p->store;
-	unsigned c;
-
-	if (strncasecmp(url, "file://", 7) == 0) {
-		for (url = strchr(url + 7, '/'); url && *url && o < p->store + sizeof(p->store) - 1; url++) {
-			if (*url == '%' && sscanf(url + 1, "%2x", &c) == 1)
-				url += 2;
-			else
-				c = (unsigned char)*url;
-			*o++ = (char)c;
-		}
-	} else if (*url == '/') {
-		snprintf(p->store, sizeof(p->store), "%s", url);
-	}
-}
-
-int privilege_choose(struct privilege *p, const struct options *o, const char *url, struct wfs_err *err)
+int privilege_choose(struct privilege *p, const struct options *o, struct wfs_err *err)
 {
 	int r = 0;
 
 	*p = (struct privilege){ 0 };
-	store_dir(p, url);
 	set_uid(p, geteuid());
 	if (geteuid() != 0)
 		return o->run_as ? wfs_fail(err, -EPERM, "run_as=%s: only root's mounts can run as another user", o->run_as) : 0;
@@ -184,7 +163,7 @@ int privilege_choose(struct privilege *p, const struct options *o, const char *u
 		usual(p, o->cache);
 	if (r < 0 || p->uid == 0)
 		return r;
-	p->drop = has_cap(CAP_SYS_ADMIN) && has_cap(CAP_CHOWN) && as_user(p, NULL, NULL) == 0;
+	p->drop = privilege_has_cap(CAP_SYS_ADMIN) && privilege_has_cap(CAP_CHOWN) && as_user(p, NULL, NULL) == 0;
 	if (p->drop)
 		return 0;
 	if (o->run_as)
@@ -243,7 +222,7 @@ static int try_all(const struct privilege *p, const void *arg)
 {
 	const struct options *o = arg;
 
-	if (p->store[0] && store_closed(p->store))
+	if (p->store && store_closed(p->store))
 		return CANNOT_STORE;
 	if (closed(o->cache, R_OK | W_OK | X_OK))
 		return CANNOT_CACHE;
@@ -253,7 +232,7 @@ static int try_all(const struct privilege *p, const void *arg)
 	return o->cacert && closed(o->cacert, R_OK) ? CANNOT_CERT : CAN_ALL;
 }
 
-int privilege_prepare(struct privilege *p, const struct options *o, struct wfs_err *err)
+int privilege_prepare(struct privilege *p, const struct options *o, const struct wfs_store *store, struct wfs_err *err)
 {
 	static const char *const what[] = {
 		[CANNOT_BECOME] = "what it needs", [CANNOT_STORE] = "the store", [CANNOT_CACHE] = "the directories that lead to the cache",
@@ -261,6 +240,8 @@ int privilege_prepare(struct privilege *p, const struct options *o, struct wfs_e
 	};
 	int r, cannot;
 
+	if (wfs_store_is_local(store))
+		p->store = wfs_store_url(store);
 	if (geteuid() != 0)
 		return 0;
 	r = handover_cache(o->cache, p->uid, p->gid, err);
@@ -331,7 +312,7 @@ static int make_rules(const struct privilege *p, const struct options *o, int ru
 		r = allow(rules, system_paths[i], LANDLOCK_READ, err);
 	if (r == 0 && !p->reads_all)
 		r = allow(rules, "/etc", LANDLOCK_READ, err);
-	if (r == 0 && p->store[0])
+	if (r == 0 && p->store)
 		r = allow(rules, p->store, LANDLOCK_READ, err);
 	if (r == 0 && o->cacert)
 		r = allow(rules, o->cacert, LANDLOCK_READ, err);

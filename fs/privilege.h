@@ -23,7 +23,7 @@ struct privilege {
 	bool drop;			/* we are root, and uid is not */
 	bool reads_all;			/* keeps CAP_DAC_READ_SEARCH, in a Landlock domain */
 	bool landlock;			/* confined; known after drop */
-	char store[4096];		/* the directory of the store, "" when it is none */
+	const char *store;		/* the directory of the store, NULL when it is none; known after prepare */
 };
 
 /*
@@ -31,15 +31,16 @@ struct privilege {
  * process cannot become another user, root, with one line in the log.
  * -EPERM: run_as of an ordinary user, or it cannot be; -ENOENT: no such user.
  */
-int privilege_choose(struct privilege *p, const struct options *o, const char *url, struct wfs_err *err);
+int privilege_choose(struct privilege *p, const struct options *o, struct wfs_err *err);
 /* -EACCES: the user cannot read what it must, and the kernel has no Landlock. */
-int privilege_prepare(struct privilege *p, const struct options *o, struct wfs_err *err);
+int privilege_prepare(struct privilege *p, const struct options *o, const struct wfs_store *store, struct wfs_err *err);
 int privilege_drop(struct privilege *p, const struct options *o, struct wfs_err *err);
 
 /* For a command that root runs on a cache: become its owner.  1: did so, and the cache is the working
  * directory, because its owner may not find the way there; 0: nothing has changed. */
 int privilege_as_owner(const char *cache, struct wfs_err *err);
 
+bool privilege_has_cap(int cap);	/* effective, of this thread */
 /* Drop every capability but those of the mask, for good, and the way to new ones.  -errno. */
 int privilege_keep_caps(uint64_t mask);
 
