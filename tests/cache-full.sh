@@ -102,7 +102,6 @@ fills_up()			# FILE SYSTEM
 {
 	local pid
 
-	trap stop_servers EXIT
 	begin "$1"
 	weightfs unmount "$M"
 	start_pyhttp "$S"

@@ -20,8 +20,6 @@ cp -a "$S" "$T/three"
 weightsync publish --cache "$T/pc" "$T/m3" "$T/three" >/dev/null || exit 1
 cp "$T/m2/model-00001-of-00002.safetensors" "$T/shard"
 
-refute() { if "$@"; then return 1; fi; }
-
 status() { python3 -c 'import json, sys; s = json.load(open(sys.argv[1])); print(eval(sys.argv[2], s))' "$M/.weightfs/status.json" "$1"; }
 is() { [ "$(status "$1")" = True ]; }
 
@@ -189,7 +187,6 @@ served()
 {
 	local n
 
-	trap 'stop_servers' EXIT	# a test is a subshell with servers of its own
 	rm -rf "$C" "$T/live"
 	cp -a "$S" "$T/live"
 	lies 'good .'
@@ -217,7 +214,6 @@ problem_says() { status problem | grep -Eq -e "$1"; }
 
 test_whole_answers_to_ranges()
 {
-	trap 'stop_servers' EXIT
 	rm -rf "$C"
 	lies 'whole packs/'
 	start_server http liar.py "$T/three" "$T/how"

@@ -13,7 +13,6 @@ mkdir -p "$O" "$M"
 
 cleanup() { unmount_below "$M"; }
 
-refute() { if "$@"; then return 1; fi; }
 field() { weightfs status "$M" --json | jq -r "$1"; }
 decided() { [ "$(field .mount.mode_reason)" != "not yet tested" ]; }
 closed() { [ "$(field .mount.open_files)" = 0 ]; }

@@ -5,7 +5,6 @@
 . "$(dirname "$0")/suite.sh"
 set -u
 . "$TESTS/servers.sh"
-cleanup() { stop_servers; }
 
 S=$TMPDIR/store M=$TMPDIR/mnt C=$TMPDIR/cache CK=$TMPDIR/ckpt
 mkdir -p "$M" "$CK"

@@ -7,8 +7,6 @@
 set -u
 PATH=$BUILD/tests:$PATH
 
-refute() { if "$@"; then return 1; fi; }
-
 S=$TMPDIR/store O=$TMPDIR/oracle M=$TMPDIR/mnt C=$TMPDIR/cache
 SIZE=7000001
 mkdir -p "$O" "$M" "$TMPDIR/disk"

@@ -6,9 +6,6 @@
 set -u
 PATH=$BUILD/tests:$PATH
 
-# Under set -e a plain "! command" never fails a test.
-refute() { if "$@"; then return 1; fi; }
-
 S=$TMPDIR/store O=$TMPDIR/oracle M=$TMPDIR/mnt C=$TMPDIR/cache
 mkdir -p "$O" "$M"
 tool-toystore "$S" "$O" 1 1 3000000

@@ -7,7 +7,6 @@
 . "$(dirname "$0")/suite.sh"
 set -u
 . "$TESTS/servers.sh"
-cleanup() { stop_servers; }
 
 CK=$TMPDIR/ck S=$TMPDIR/store M=$TMPDIR/mnt C=$TMPDIR/cache P=$TMPDIR/pc
 LAST=53
@@ -74,7 +73,6 @@ test_the_plan_is_shorter_than_replaying()
 # A mount that slept from version 3 to 53 receives what the plan says.
 test_a_mount_wakes_up()
 {
-	trap stop_servers EXIT
 	local got want
 
 	rm -rf "$TMPDIR/c"
@@ -99,7 +97,6 @@ test_a_mount_wakes_up()
 # The same for a directory: it is of the version that its times say.
 test_pull_finds_out_which_version_it_has()
 {
-	trap stop_servers EXIT
 	local want tables got
 
 	rm -rf "$TMPDIR/out"

@@ -6,7 +6,6 @@
 . "$TESTS/servers.sh"
 
 export XDG_CACHE_HOME=$TMPDIR/cache
-cleanup() { stop_servers; }
 mkmodel() { python3 "$TESTS/mkmodel.py" "$@"; }
 publish() { weightsync publish --quiet "$@"; }
 

@@ -8,7 +8,6 @@
 . "$(dirname "$0")/suite.sh"
 set -u
 . "$TESTS/servers.sh"
-cleanup() { stop_servers; }
 
 CK=$TMPDIR/ck S=$TMPDIR/store P=$TMPDIR/pc
 LAST=20

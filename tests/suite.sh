@@ -56,7 +56,8 @@ run()
 {
 	set +e			# in a condition bash would ignore the subshell's set -e
 	(
-		trap - EXIT
+		SERVER_PIDS='' SERVER_WORKS=''	# servers.sh: a test's own servers end with it
+		trap 'if [ "$(type -t stop_servers)" = function ]; then stop_servers; fi' EXIT
 		set -e
 		"$@"
 	)
@@ -76,6 +77,9 @@ skip()
 	suite_skipped=$((suite_skipped + 1))
 	echo "skip $1: ${*:2}"
 }
+
+# Under set -e a plain "! command" never fails a test.
+refute() { if "$@"; then return 1; fi; }
 
 # Say why, and fail the test.
 fail()
