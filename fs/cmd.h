@@ -18,7 +18,8 @@ enum { CMD_USAGE = -1 };
 
 /* Copy what the daemon says, cut to len: foreign text steers no terminal. */
 void cmd_take_text(char *to, size_t len, const char *text);
-
+/* Share of the blocks that is here; 100 only of what is complete. */
+unsigned cmd_percent(bool complete, uint64_t blocks_built, uint64_t blocks);
 
 int cmd_status(int argc, char **argv);
 int cmd_status_files(const struct client *c, uint64_t sequence, bool json);	/* 0: the newest */

@@ -5,11 +5,10 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "client.h"
 #include "cmd.h"
+#include "number.h"
 #include "weightfs/base.h"
 
 #define ANSWER_MS (11u * 60 * 1000)	/* longer than the daemon waits for its disk */
@@ -20,6 +19,7 @@ int cmd_pin(int argc, char **argv)
 	WFS_AUTO(wfs_buf_free) struct wfs_buf out = WFS_BUF_INIT;
 	struct wfs_err err = { 0 };
 	const char *number;
+	uint64_t sequence;
 	struct client c;
 	char line[64];
 	int r;
@@ -27,7 +27,7 @@ int cmd_pin(int argc, char **argv)
 	if (getopt_long(argc, argv, "", none, NULL) != -1 || argc - optind != 2)
 		return CMD_USAGE;
 	number = argv[optind + 1];
-	if (!*number || strlen(number) > 19 || strspn(number, "0123456789") != strlen(number) || *number == '0')
+	if (!number_parse(&sequence, number) || *number == '0')
 		return CMD_USAGE;
 	r = client_find(&c, argv[optind]);
 	if (r)

@@ -84,11 +84,15 @@ void cmd_take_text(char *to, size_t len, const char *text)
 			*to = '?';
 }
 
+unsigned cmd_percent(bool complete, uint64_t blocks_built, uint64_t blocks)
+{
+	return complete || !blocks ? 100 : (unsigned)WFS_MIN(100 * blocks_built / blocks, 99u);
+}
+
 static int end_version(struct report *p)
 {
 	WFS_AUTO(wfs_buf_free) struct wfs_buf label = WFS_BUF_INIT;
 	time_t t = (time_t)(p->time / 1000000000u);
-	uint64_t percent = p->complete || !p->blocks ? 100 : WFS_MIN(100 * p->blocks_built / p->blocks, 99u);
 	char when[32] = "", size[32];
 	struct tm tm;
 	int r;
@@ -97,8 +101,9 @@ static int end_version(struct report *p)
 		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
 	r = wfs_json_quote(&label, p->label);
 	if (r == 0)
-		r = wfs_buf_printf(&p->lines, "%9" PRIu64 "  %-19s  %5" PRIu64 "  %10s  %3" PRIu64 "%%  %.*s\n", p->sequence,
-				   when, p->files, wfs_human_size(size, p->size), percent,
+		r = wfs_buf_printf(&p->lines, "%9" PRIu64 "  %-19s  %5" PRIu64 "  %10s  %3u%%  %.*s\n", p->sequence,
+				   when, p->files, wfs_human_size(size, p->size),
+				   cmd_percent(p->complete, p->blocks_built, p->blocks),
 				   p->label[0] ? (int)label.len : 0, (const char *)label.data);
 	return r;
 }

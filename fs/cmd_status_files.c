@@ -34,14 +34,13 @@ static const struct member {
 
 static void print_row(struct row *p)
 {
-	uint64_t percent = p->complete || !p->blocks ? 100 : WFS_MIN(100 * p->built / p->blocks, 99u);
 	char size[32];
 
 	if (!p->head)
 		printf("      size  here  served       opens  in use  file of version %" PRIu64 "\n", p->sequence);
 	p->head = true;
-	printf("%10s  %3" PRIu64 "%%  %-11s  %5" PRIu64 "  %-6s  %s\n", wfs_human_size(size, p->size), percent, p->mode,
-	       p->opens, p->in_use ? "yes" : "no", p->path);
+	printf("%10s  %3u%%  %-11s  %5" PRIu64 "  %-6s  %s\n", wfs_human_size(size, p->size),
+	       cmd_percent(p->complete, p->built, p->blocks), p->mode, p->opens, p->in_use ? "yes" : "no", p->path);
 }
 
 static void take_member(struct row *p, const struct wfs_json_event *ev, const char *key)

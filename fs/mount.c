@@ -35,6 +35,7 @@
 #include "place.h"
 #include "privilege.h"
 #include "session.h"
+#include "signals.h"
 #include "weightfs/base.h"
 #include "weightfs/io.h"
 #include "weightfs/log.h"
@@ -248,12 +249,8 @@ static void prepare_process(struct mnt *m)
 {
 	struct sigaction sa = { .sa_handler = on_kick };
 	struct rlimit nofile;
-	sigset_t set;
+	sigset_t set = signals_that_end();
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);	/* for main alone, below */
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	sigaction(SIGUSR1, &sa, NULL);

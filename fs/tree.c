@@ -477,7 +477,6 @@ uint64_t tree_parent(struct tree *t, uint64_t ino)
 	return parent;
 }
 
-/* Free v when neither the replica nor the kernel knows it. */
 void tree_files(struct tree *t, const struct wfs_digest *version, uint64_t *inos, size_t n)
 {
 	pthread_mutex_lock(&t->lock);
@@ -491,6 +490,7 @@ void tree_files(struct tree *t, const struct wfs_digest *version, uint64_t *inos
 	pthread_mutex_unlock(&t->lock);
 }
 
+/* Free v when neither the replica nor the kernel knows it. */
 static void drop_unused(struct tree *t, struct vtree *v)
 {
 	struct vtree **p = &t->first;
