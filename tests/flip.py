@@ -4,8 +4,9 @@
 
   flip.py publish STORE DIR LOG SECONDS INTERVAL   publish a version every INTERVAL seconds
   flip.py watch MNT LOG SECONDS                    note what `weightfs wait` says
-  flip.py drive MNT LOG SECONDS JOBS               start jobs, JOBS at a time: of tool-flip, and forked from this
-                                                   process, with safetensors loaded if there is such a module
+  flip.py drive MNT LOG SECONDS JOBS LINGER        start jobs, JOBS at a time: of tool-flip, and forked from this
+                                                   process, with safetensors loaded if there is such a module;
+                                                   LINGER: that of the mount, in seconds
   flip.py judge LOG JOIN                           print a JSON object; exit 1 when a load was no load of one version
 
 LOG is a prefix.  LOG.list: "VERSION sha256 sha256-of-the-tensor", a line a shard.  LOG.pub: "begin end VERSION".
@@ -16,6 +17,7 @@ import collections
 import hashlib
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import selectors
@@ -96,6 +98,25 @@ def load(mnt, log, kind, job, rank, pause):
     append(log + ".loads", " ".join(map(str, ["load", kind, job, rank, start, first, had, now()] + seen)))
 
 
+def spawned_ranks(mnt, log, kind, job, pause, n, apart):
+    """Interpreters of their own, whose launcher never looks."""
+    context, running = multiprocessing.get_context("spawn"), []
+    for rank in range(n):
+        running.append(context.Process(target=load, args=(mnt, log, kind, job, rank, pause)))
+        running[-1].start()
+        time.sleep(apart)
+    for p in running:
+        p.join()
+    return all(p.exitcode == 0 for p in running)
+
+
+def load_again(mnt, log, kind, job, pause, idle):
+    """A process that lives on: its second load is, for who judges, another job's."""
+    load(mnt, log, kind, job, 0, pause)
+    time.sleep(idle)
+    load(mnt, log, kind + "-second", job + "+", 0, pause)
+
+
 def ranks(mnt, log, kind, job, pause, n, apart, session):
     for rank in range(n):
         if os.fork() == 0:
@@ -129,6 +150,10 @@ def python_job(shape, mnt, log, job, pause, n):
             os._exit(0)
         load(mnt, log, shape, job, 0, pause)
         ok = os.waitpid(pid, 0)[1] == 0
+    elif shape == "py-spawn":
+        ok = spawned_ranks(mnt, log, shape, job, pause, n, pause)
+    elif shape == "py-again":
+        load_again(mnt, log, shape, job, pause, n)
     else:
         ok = ranks(mnt, log, shape, job, pause, n, pause, shape == "py-sessions")
     os._exit(not ok)
@@ -136,8 +161,16 @@ def python_job(shape, mnt, log, job, pause, n):
 
 # What runs with how many loaders.  "one" kinds are ways of a single process.
 C_JOBS = [("joined", 1), ("realpath", 1), ("dirfd", 1), ("mntfd", 1), ("chdir", 1), ("above", 1), ("threads", 1),
-          ("fork", 4), ("sessions", 4), ("script", 4), ("left", 4), ("parent", 1), ("busy", 6)]
-PY_JOBS = [("py-one", 1), ("py-fork", 4), ("py-sessions", 3), ("py-parent", 1)]
+          ("fork", 4), ("sessions", 4), ("script", 4), ("left", 4), ("parent", 1), ("busy", 6), ("again", 1)]
+PY_JOBS = [("py-one", 1), ("py-fork", 4), ("py-spawn", 3), ("py-sessions", 3), ("py-parent", 1), ("py-again", 1)]
+
+# Kinds of loads, where a shape makes others than of its name.
+KINDS_OF = {"parent": ["parent", "child-before", "child-after"], "py-parent": ["py-parent"] * 2,
+            "again": ["again", "again-second"], "py-again": ["py-again", "py-again-second"]}
+
+
+def kinds_of(shape, n):
+    return KINDS_OF.get(shape, [shape] * n)
 
 
 def start(shape, n, mnt, log, job, pause):
@@ -156,18 +189,21 @@ def start(shape, n, mnt, log, job, pause):
     return r
 
 
-def drive(mnt, log, seconds, jobs):
+def drive(mnt, log, seconds, jobs, linger):
     end = time.monotonic() + float(seconds)
     shapes = itertools.cycle(C_JOBS + PY_JOBS)
     ids = itertools.count()
     running = selectors.DefaultSelector()
+    idle = int(linger) + 1
     expected = 0
     while True:
-        while time.monotonic() < end and len(running.get_map()) < int(jobs):
+        # Those that idle between two loads take no other's turn.
+        while time.monotonic() < end and sum(not k.data for k in running.get_map().values()) < int(jobs):
             shape, n = next(shapes)
-            expected += 3 if shape == "parent" else 2 if shape == "py-parent" else n
-            running.register(start(shape, n, mnt, log, "%s-%d" % (shape, next(ids)), random.uniform(0.02, 0.15)),
-                             selectors.EVENT_READ)
+            idles = shape.endswith("again")
+            expected += len(kinds_of(shape, n))
+            running.register(start(shape, idle if idles else n, mnt, log, "%s-%d" % (shape, next(ids)),
+                                   random.uniform(0.02, 0.15)), selectors.EVENT_READ, idles)
         if not running.get_map():
             break
         for key, _ in running.select():
@@ -236,8 +272,13 @@ def judge(log, join):
     expected = sum(n for n, in numbers(log + ".expected"))
     if expected != sum(kinds.values()):
         bad.append("%d loads were started, %d came to their end" % (expected, sum(kinds.values())))
+    for kind in {k for shape, n in C_JOBS + PY_JOBS for k in kinds_of(shape, n)}:
+        if not kinds[kind]:
+            bad.append("no load of the kind %s" % kind)
     print(json.dumps({
-        "loads": sum(kinds.values()), "with_a_flip_inside": flips, "by_ranks_after_the_first": joins, "versions_seen": len(seen),
+        "loads": sum(kinds.values()), "with_a_flip_inside": flips, "by_ranks_after_the_first": joins,
+        "by_spawned_ranks": kinds["py-spawn"], "second_of_a_process": kinds["again-second"] + kinds["py-again-second"],
+        "versions_seen": len(seen),
         "versions_published": len(pubs), "seconds": round((pubs[-1][1] - pubs[0][0]) / 1e9, 1),
         "published_a_second": round(len(pubs) / ((pubs[-1][1] - pubs[0][0]) / 1e9), 2),
         "mixtures": sum(b.startswith("mixture") for b in bad),

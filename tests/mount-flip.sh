@@ -12,6 +12,7 @@
 set -u
 PATH=$BUILD/tests:$PATH
 SECONDS_LONG=${FLIP_SECONDS:-60} JOBS=${FLIP_JOBS:-12}
+LINGER=5			# seconds; longer than a loader rests between two shards, shorter than one that idles
 
 # Publishing has to be fast, and a disk's fsync is not; the mount's cache is on the disk.
 fast=$TMPDIR
@@ -43,13 +44,13 @@ storm()
 	mkdir "$fast/storm"
 	: >"$log.seen"
 	flip publish "$fast/storm/store" "$fast/storm/ckpt" "$log" 0.1 0.1 || return 1	# the first version
-	weightfs mount "$fast/storm/store" "$M" -o "cache=$TMPDIR/cache,min_free=0,poll=100ms,$3" || return 1
+	weightfs mount "$fast/storm/store" "$M" -o "cache=$TMPDIR/cache,min_free=0,poll=100ms,linger=${LINGER}s,$3" || return 1
 	weightfs wait "$M" --timeout 60 >/dev/null || return 1
-	flip publish "$fast/storm/store" "$fast/storm/ckpt" "$log" $(($2 + 5)) 0.15 &
+	flip publish "$fast/storm/store" "$fast/storm/ckpt" "$log" $(($2 + 2 * LINGER)) 0.15 &
 	publisher=$!
-	flip watch "$M" "$log" $(($2 + 5)) &
+	flip watch "$M" "$log" $(($2 + 2 * LINGER)) &
 	watcher=$!
-	flip drive "$M" "$log" "$2" "$JOBS" || r=1
+	flip drive "$M" "$log" "$2" "$JOBS" "$LINGER" || r=1
 	wait $publisher || { echo "the publisher failed"; r=1; }
 	wait $watcher || r=1
 	weightfs status "$M" --json >"$log.status"
@@ -66,6 +67,8 @@ test_no_load_is_a_mixture()
 	storm bound "$SECONDS_LONG" bind=job
 	at_least bound loads "${FLIP_LOADS:-200}"
 	at_least bound with_a_flip_inside "${FLIP_FLIPS:-20}"
+	at_least bound by_spawned_ranks "$((SECONDS_LONG / 10))"
+	at_least bound second_of_a_process "$((SECONDS_LONG / 10))"
 	at_least bound versions_seen "${FLIP_VERSIONS:-20}"
 	at_least bound published_a_second "${FLIP_RATE:-0.5}"
 	[ "$(jq .healthy "$TMPDIR/bound.status")" = true ]
