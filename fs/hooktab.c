@@ -38,7 +38,8 @@ struct hooktab {
 	struct wfs_replica *replica;
 	char *cache;
 	pid_t pid;			/* of weightfs hooks; 0: none runs */
-	bool dirty;
+	bool dirty;			/* the file has not what is here */
+	bool unsaved;			/* the last write failed, which was said */
 	struct row row[HOOKS_MAX];
 };
 
@@ -121,27 +122,62 @@ static int format(struct hooktab *t, struct wfs_buf *out)
 	return r;
 }
 
+/* What is to be written, or -EALREADY: nothing is. */
+static int take_changes(struct hooktab *t, struct wfs_buf *out)
+{
+	int r = -EALREADY;
+
+	pthread_mutex_lock(&t->lock);
+	if (t->dirty)
+		r = format(t, out);
+	t->dirty &= r < 0;
+	pthread_mutex_unlock(&t->lock);
+	return r;
+}
+
+/* Not written: it stays to be done, and the next second tries again. */
+static void give_back_changes(struct hooktab *t, const struct wfs_err *err)
+{
+	bool say;
+
+	pthread_mutex_lock(&t->lock);
+	t->dirty = true;
+	say = !t->unsaved;
+	t->unsaved = true;
+	pthread_mutex_unlock(&t->lock);
+	if (say)
+		log_warn("which versions hooks were told is not kept until %s/%s can be written: %s", t->cache, FILE_NAME,
+			 err->msg);
+}
+
+static void changes_kept(struct hooktab *t)
+{
+	bool say;
+
+	pthread_mutex_lock(&t->lock);
+	say = t->unsaved;
+	t->unsaved = false;
+	pthread_mutex_unlock(&t->lock);
+	if (say)
+		log_info("which versions hooks were told is kept again in %s/%s", t->cache, FILE_NAME);
+}
+
 void hooktab_save(struct hooktab *t)
 {
 	WFS_AUTO(wfs_buf_free) struct wfs_buf text = WFS_BUF_INIT;
 	WFS_AUTO(wfs_close_fd) int dir = -1;
 	struct wfs_err err = { 0 };
-	bool dirty;
-	int r = 0;
+	int r = take_changes(t, &text);
 
-	pthread_mutex_lock(&t->lock);
-	dirty = t->dirty;
-	t->dirty = false;
-	if (dirty)
-		r = format(t, &text);
-	pthread_mutex_unlock(&t->lock);
-	if (!dirty || r < 0)
+	if (r < 0)
 		return;
 	dir = open(t->cache, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	r = dir < 0 ? wfs_fail_sys(&err, "%s", t->cache) :
 		      wfs_write_file(dir, FILE_NAME, text.data, text.len, 0600, &err);
 	if (r < 0)
-		log_warn("which versions hooks were told is not kept: %s", err.msg);
+		give_back_changes(t, &err);
+	else
+		changes_kept(t);
 }
 
 int hooktab_open(struct hooktab **out, struct wfs_replica *r, const char *cache, struct wfs_err *err)

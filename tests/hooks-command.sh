@@ -226,6 +226,31 @@ told_survives()			# COMMAND that ends the mount
 test_the_told_version_survives_an_unmount() { told_survives end_cleanly; }
 test_the_told_version_survives_sigkill() { told_survives end_by_sigkill; }
 
+touched() { [ -n "$(find "$C" -maxdepth 0 -newer "$TMPDIR/stamp")" ]; }
+tried() { touch "$TMPDIR/stamp"; until_true 20 touched; }	# a file was made in the cache, and taken away
+
+# A directory stands where the file belongs, which stops root too: what could not be written is tried again,
+# without another change, and written when it can be.
+test_a_failed_write_of_the_table_is_made_up_for()
+{
+	fresh 0
+	program <<<'exit 0'
+	conf
+	start_hooks
+	until_true 20 hook_is prog told 1
+	until_true 20 grep -qx 'prog 1' "$C/hooks"
+	rm "$C/hooks"
+	mkdir "$C/hooks"
+	publish
+	until_true 20 hook_is prog told 2
+	stop_hooks
+	tried
+	tried
+	[ -z "$(ls -A "$C/hooks")" ]
+	rmdir "$C/hooks"
+	until_true 20 grep -qxs 'prog 2' "$C/hooks"
+}
+
 for t in $(declare -F | sed -n "s/^declare -f \(test_\)/\1/p"); do
 	run "$t"
 done
