@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""engine.py DIR - an HTTP server with the calls of an inference engine, for tests of hooks
+"""engine.py DIR [PORT [CERTDIR]] - an HTTP server with the calls of an inference engine, for tests of hooks
+
+PORT          0 (default): any that is free
+CERTDIR       speak TLS, with its cert.pem and key.pem
 
 DIR/port      its port, once it listens
 DIR/requests  a JSON object a line: every request as it came, with its headers in order, and what was done
@@ -16,6 +19,7 @@ import json
 import os
 import socket
 import socketserver
+import ssl
 import sys
 import threading
 import time
@@ -137,9 +141,24 @@ class Handler(socketserver.StreamRequestHandler):
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
+    tls = None
+
+    def finish_request(self, request, client_address):
+        """In the connection's own thread: a client that is slow to shake hands, or does not like us, delays nobody."""
+        if self.tls:
+            try:
+                request = self.tls.wrap_socket(request, server_side=True)
+            except OSError:
+                return
+        super().finish_request(request, client_address)
+        if self.tls:
+            request.close()
 
 
 with Server(("127.0.0.1", int(sys.argv[2]) if len(sys.argv) > 2 else 0), Handler) as server:
+    if len(sys.argv) > 3:
+        server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.tls.load_cert_chain(sys.argv[3] + "/cert.pem", sys.argv[3] + "/key.pem")
     write("state", json.dumps(state))
     write("port", str(server.server_address[1]))
     server.serve_forever()

@@ -8,6 +8,7 @@
 . "$(dirname "$0")/suite.sh"
 set -u
 . "$TESTS/hooks.sh"
+. "$TESTS/servers.sh"		# make_cert
 
 conf()				# LINES...: one hook
 {
@@ -143,6 +144,54 @@ test_secrets_come_from_files_and_go_nowhere_else()
 	publish
 	until_true 20 hook_is engine told 2
 	requests | tail -n 1 | jq -r '.headers[]' | grep -qx 'Authorization: Bearer second'
+}
+
+# Over TLS with the certificates that the hook's section names; others, and the system's, are not enough.
+test_https_with_its_own_certificates()
+{
+	fresh
+	mkdir -p "$TMPDIR/good" "$TMPDIR/other"
+	make_cert "$TMPDIR/good"
+	make_cert "$TMPDIR/other"
+	echo 's3cret-token' >"$TMPDIR/token"
+	start_engine 0 "$TMPDIR/good"
+	tls() { conf preset=sglang "url=https://127.0.0.1:$port" retries=0 timeout=5s "token_file=$TMPDIR/token" "$@"; }
+	refused()		# WHY: the engine got no request, and the status says why
+	{
+		until_true 20 hook_is engine failed 0
+		hook engine .error | grep -qi "$1" || fail "$(hook engine .error)"
+		hook engine .error | grep -q "POST https://127.0.0.1:$port/pause_generation: "
+		weightfs status "$M" | grep -q "engine.*failed"
+		[ ! -e "$E/requests" ]
+		weightfs status "$M" --json >>"$TMPDIR/all"
+		cat "$TMPDIR/hooks.log" >>"$TMPDIR/all"
+		stop_hooks
+	}
+
+	: >"$TMPDIR/all"
+	tls
+	start_hooks
+	refused 'certificate'
+	tls "cacert=$TMPDIR/other/cert.pem"
+	start_hooks
+	refused "certificate"
+	tls "cacert=$TMPDIR/none.pem"
+	start_hooks
+	refused "$TMPDIR/none.pem"
+	tls "cacert=$TMPDIR/good/cert.pem"
+	start_hooks
+	until_true 20 hook_is engine told 1
+	engine_has 1
+	[ "$(hook engine .error)" = "" ]
+	requests | sed -n 1p | jq -r '.headers[]' | grep -qx 'Authorization: Bearer s3cret-token'
+	publish
+	until_true 20 hook_is engine told 2
+	engine_has 2
+	weightfs status "$M" --json >>"$TMPDIR/all"
+	cat "$TMPDIR/hooks.log" >>"$TMPDIR/all"
+	grep -q "version 2 told" "$TMPDIR/all"
+	refute grep s3cret "$TMPDIR/all"
+	refute grep -F -f "$TMPDIR/good/key.pem" "$TMPDIR/all"
 }
 
 test_dry_run_sends_nothing()

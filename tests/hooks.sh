@@ -35,7 +35,7 @@ fresh()				# [KEEP]
 	shown 1
 }
 
-start_engine()			# [PORT]
+start_engine()			# [PORT [CERTDIR]]
 {
 	mkdir -p "$E"
 	rm -f "$E/port"
