@@ -24,7 +24,7 @@ static int read_class(uint32_t slots[FREQ_SUM], const uint8_t **at, const uint8_
 
 		if ((size_t)(end - *at) < len)
 			return wfs_fail(err, -EBADMSG, "delta2: the frequencies end inside a class");
-		f = len == 2 ? ((*at)[0] - FREQ_LONG) << 8 | (*at)[1] : **at;
+		f = len == 2 ? (unsigned)((*at)[0] - FREQ_LONG) << 8 | (*at)[1] : **at;
 		*at += len;
 		if (f > FREQ_SUM - sum)
 			return wfs_fail(err, -EBADMSG, "delta2: the frequencies of a class are more than %u", FREQ_SUM);

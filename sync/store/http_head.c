@@ -74,9 +74,11 @@ static void read_length(struct wfs_http_head *h, struct text t)
 {
 	uint64_t v;
 
-	if (!take_number(&t, &v) || t.len)
+	if (!take_number(&t, &v) || t.len) {
 		h->broken = "malformed Content-Length";
-	else if (h->length != WFS_HTTP_UNKNOWN && h->length != v)
+		return;
+	}
+	if (h->length != WFS_HTTP_UNKNOWN && h->length != v)
 		h->broken = "two different Content-Length";
 	h->length = v;
 }
