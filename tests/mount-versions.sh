@@ -126,8 +126,68 @@ test_what_left_is_enoent_and_estale()
 	weightfs unmount "$M"
 }
 
+is_pinned() { weightfs status "$M" --json | jq -e ".versions[] | select(.sequence == $1) | .pinned == $2" >/dev/null; }
+
+# A pinned version: its bytes and numbers through many newer ones, and a mount that begins again.
+check_pinned()			# VERSION
+{
+	shows "$1"
+	is_pinned "$1" true
+	attributes "$M" | grep "^$1/" | cmp - "$W/pinned"
+	tool-flip list "$M/versions/$1" "$1" | cmp - <(grep "^$1 " "$L")
+}
+
+test_a_pinned_version_stays()
+{
+	local held
+
+	mounted keep_versions=0
+	weightfs pin "$M" "$v"
+	is_pinned "$v" true
+	attributes "$M" | grep "^$v/" >"$W/pinned"
+	[ "$(wc -l <"$W/pinned")" -ge 9 ]
+	for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do flip >/dev/null; done
+	until_true 30 sh -c "[ ! -e $M/versions/$((v + 1)) ] && [ ! -e $M/versions/$((v + 9)) ]"	# as others leave
+	check_pinned "$v"
+	weightfs unmount "$M"
+	weightfs mount "$S" "$M" -o "cache=$C,min_free=0,poll=200ms,keep_versions=0"
+	until_true 60 is_newest "$M" $((v + 12))
+	check_pinned "$v"
+	for _ in 1 2 3 4; do flip >/dev/null; done
+	until_true 30 sh -c "[ ! -e $M/versions/$((v + 12)) ]"
+	check_pinned "$v"
+
+	# Unpinned it leaves, by name and through what was held.
+	exec {held}<"$M/versions/$v"
+	(cd "/proc/self/fd/$held" && cat config.json) | grep -q " $v}"
+	weightfs unpin "$M" "$v"
+	refute weightfs unpin "$M" "$v" 2>"$W/again"
+	grep -q "not pinned" "$W/again" || fail "$(cat "$W/again")"
+	leaves "$v"
+	refute weightfs pin "$M" "$v" 2>"$W/again"
+	cat "$W/again"
+	python3 - "$M/versions/$v" "$held" >"$W/saw" <<-'PY'
+	import errno, os, sys
+	def fails(what):
+	    try:
+	        what()
+	    except OSError as e:
+	        return errno.errorcode[e.errno]
+	    return "nothing"
+	where, held = sys.argv[1], int(sys.argv[2])
+	print(fails(lambda: os.stat(where)), fails(lambda: os.open(where + "/config.json", os.O_RDONLY)),
+	      fails(lambda: os.open("config.json", os.O_RDONLY, dir_fd=held)),
+	      fails(lambda: os.open("model-00001-of-00008.safetensors", os.O_RDONLY, dir_fd=held)))
+	PY
+	cat "$W/saw"
+	[ "$(cat "$W/saw")" = "ENOENT ENOENT ESTALE ESTALE" ]
+	exec {held}<&-
+	weightfs unmount "$M"
+}
+
 publish >/dev/null
-for t in the_same_on_every_mount keep_versions_are_kept what_is_open_stays what_left_is_enoent_and_estale; do
+for t in the_same_on_every_mount keep_versions_are_kept what_is_open_stays what_left_is_enoent_and_estale \
+	a_pinned_version_stays; do
 	run test_$t
 done
 finish
