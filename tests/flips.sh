@@ -40,4 +40,18 @@ mounted()			# [OPTIONS]; sets v, the newest version
 	v=$(flip)
 }
 
+# A command in a job of its own: it leads a session on a terminal.
+alone() { script -qec "$*" /dev/null </dev/null | tr -d '\r'; }
+shows() { [ -e "$M/versions/$1" ]; }	# VERSION
 lines() { [ -e "$1" ] && [ "$(wc -l <"$1")" -ge "$2" ]; }
+
+# Run these tests, or with ONLY=PATTERN in the environment those of them that match it.
+run_each()			# NAME..., without test_
+{
+	local t
+
+	for t in "$@"; do
+		[ -n "${ONLY:-}" ] && [[ ! $t =~ $ONLY ]] && continue
+		run "test_$t"
+	done
+}

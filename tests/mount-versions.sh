@@ -7,7 +7,6 @@
 set -u
 . "$TESTS/flips.sh"
 
-shows() { [ -e "$M/versions/$1" ]; }
 attributes() { (cd "$1/versions" && find . -printf '%P %i %s %T@ %C@ %m\n' | grep / | sort); }
 
 # Two mounts with caches of their own, and one again: the same inode numbers, sizes and times.
@@ -186,8 +185,6 @@ test_a_pinned_version_stays()
 }
 
 publish >/dev/null
-for t in the_same_on_every_mount keep_versions_are_kept what_is_open_stays what_left_is_enoent_and_estale \
-	a_pinned_version_stays; do
-	run test_$t
-done
+run_each the_same_on_every_mount keep_versions_are_kept what_is_open_stays what_left_is_enoent_and_estale \
+	a_pinned_version_stays
 finish
