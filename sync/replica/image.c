@@ -192,7 +192,9 @@ int wfs_image_open(struct wfs_image *img, struct wfs_err *err)
 		goto out;
 	if (!img->state)
 		img->state = calloc(img->n_blocks + 1u, 1);
-	if (!img->state) {
+	if (!img->given)
+		img->given = calloc(wfs_behind_windows(img->size) + 1u, sizeof(*img->given));
+	if (!img->state || !img->given) {
 		r = wfs_fail(err, -ENOMEM, "out of memory");
 		goto out;
 	}

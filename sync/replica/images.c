@@ -102,6 +102,7 @@ void wfs_image_put(struct wfs_image *img)
 	pthread_mutex_destroy(&img->lock);
 	pthread_cond_destroy(&img->cond);
 	free((void *)img->state);
+	free((void *)img->given);
 	free(img->streams);
 	free(img->label);
 	free(img);

@@ -134,6 +134,7 @@ struct wfs_image {
 	atomic_bool opened, complete, durable;
 	struct wfs_stream *streams;	/* ahead.c */
 	uint64_t stream_clock;
+	_Atomic uint32_t *given;	/* behind.c */
 	atomic_bool assumed;		/* for plans that are only looked at: as if it were complete */
 	_Atomic uint32_t generation;	/* of the file: goes up when another takes its place */
 	atomic_bool exposed;		/* readers may have it without us knowing when they end */
@@ -391,6 +392,12 @@ void wfs_ahead_stop(struct wfs_replica *r);
 void wfs_ahead_free(struct wfs_ahead *a);
 /* A reader was at blocks first to last of a file that is stored in blocks. */
 void wfs_ahead_note(struct wfs_model *m, size_t file, uint32_t first, uint32_t last);
+
+/* ---- behind.c: pages that are in memory twice ---------------------------------------------- */
+
+size_t wfs_behind_windows(uint64_t size);	/* how many counters an image has */
+/* These bytes are about to be in the kernel's pages of the mount. */
+void wfs_behind_note(struct wfs_model *m, struct wfs_image *img, size_t len, uint64_t off);
 
 /* ---- task.c: all of a version ------------------------------------------------------------- */
 

@@ -60,7 +60,10 @@ static int lend(struct wfs_model *m, size_t i, struct wfs_loan *l, size_t len, u
 	if (!img->complete)
 		wfs_ahead_note(m, i, first, last);
 	l->data = buf;
-	return wfs_image_read(img, buf, len, off, err);
+	r = wfs_image_read(img, buf, len, off, err);
+	if (r == 0)
+		wfs_behind_note(m, img, len, off);
+	return r;
 }
 
 int wfs_model_lend(struct wfs_model *m, size_t i, struct wfs_loan *l, size_t len, uint64_t off, struct wfs_err *err)
