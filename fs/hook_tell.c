@@ -13,7 +13,6 @@
 #include "hook.h"
 #include "weightfs/log.h"
 
-
 static int roll_back(const struct hook_run *run, const struct event *previous, size_t *at)
 {
 	struct wfs_err err = { 0 };
@@ -28,17 +27,28 @@ static int roll_back(const struct hook_run *run, const struct event *previous, s
 }
 
 /* Resume, even when we are told to stop. */
-static void send_always(const struct hook_run *run, const struct event *e, size_t from)
+static int send_always(const struct hook_run *run, const struct event *e, size_t from)
 {
 	static const atomic_bool never;
 	struct hook_run last = *run;
 	struct wfs_err err = { 0 };
 	bool unreached;
 	size_t at;
+	int r;
 
 	last.cancel = &never;
-	if (hook_requests(&last, e, from, true, &at, &unreached, &err) < 0)
+	r = hook_requests(&last, e, from, true, &at, &unreached, &err);
+	if (r < 0)
 		log_err("hook %s: %s", run->h->name, err.msg);
+	return r;
+}
+
+static const char *what_is_in_doubt(bool had_one, bool goes_on)
+{
+	if (had_one)
+		return goes_on ? "it may hold a mixture of versions, restart it" :
+				 "it may hold a mixture of versions and stand still, restart it";
+	return goes_on ? "it was told to go on" : "it could not be told to go on";
 }
 
 int hook_tell(const struct hook_run *run, const struct event *e, const struct event *previous,
@@ -62,6 +72,5 @@ int hook_tell(const struct hook_run *run, const struct event *e, const struct ev
 			return r;
 		}
 	}
-	send_always(run, last, at + 1);
-	return wfs_wrap(err, r, previous ? "it may hold a mixture of versions, restart it" : "it was told to go on");
+	return wfs_wrap(err, r, "%s", what_is_in_doubt(previous, send_always(run, last, at + 1) == 0));
 }

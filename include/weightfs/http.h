@@ -29,7 +29,7 @@ struct wfs_http_call {
 struct wfs_http_reply {
 	int status;
 	struct wfs_buf body;
-	bool transient, unreached;	/* set with an error: it may pass; no connection came to be */
+	bool transient, unreached;	/* set with an error: it may pass; nothing was sent */
 };
 
 /* 0 with a status, whatever it is.  -ETIMEDOUT, -ECANCELED, -EIO, -EACCES, -EBADMSG, -EINVAL.

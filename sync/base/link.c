@@ -117,13 +117,18 @@ static int curl_error(const struct wfs_link *l, CURLcode c, bool *transient, boo
 
 	switch (c) {
 	case CURLE_COULDNT_RESOLVE_HOST: case CURLE_COULDNT_CONNECT: case CURLE_OPERATION_TIMEDOUT:
+	case CURLE_SSL_CONNECT_ERROR:
 		*unreached = true;	/* the one time limit that curl keeps is that of the connection */
 		__attribute__((fallthrough));
 	case CURLE_PARTIAL_FILE: case CURLE_RECV_ERROR: case CURLE_SEND_ERROR:
-	case CURLE_GOT_NOTHING: case CURLE_SSL_CONNECT_ERROR: case CURLE_NO_CONNECTION_AVAILABLE:
+	case CURLE_GOT_NOTHING: case CURLE_NO_CONNECTION_AVAILABLE:
 		*transient = true;
 		return wfs_fail(err, -EIO, "%s", why);
-	case CURLE_PEER_FAILED_VERIFICATION: case CURLE_SSL_ISSUER_ERROR: case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_CACERT_BADFILE:
+		*unreached = true;
+		return wfs_fail(err, -EACCES, "what certificates are to be trusted cannot be read: %s", why);
+	case CURLE_PEER_FAILED_VERIFICATION: case CURLE_SSL_ISSUER_ERROR:
+		*unreached = true;	/* it was sent nothing */
 		return wfs_fail(err, -EACCES, "the server is not who it should be: %s", why);
 	case CURLE_OUT_OF_MEMORY:
 		return wfs_fail(err, -ENOMEM, "out of memory");

@@ -52,7 +52,7 @@ struct wfs_link_ask {
 
 /* 0: the answer ended as it should.  1: a callback stopped it.  Negative: what go or idle said, or
  * -EIO with *transient set (it may pass), -EACCES (not who it should be), -EBADMSG, -ENOMEM.
- * *unreached: no connection came to be. */
+ * *unreached: no connection came to be, or none to who it should be; nothing was asked. */
 int wfs_link_run(struct wfs_link *l, const struct wfs_link_ask *ask, bool *transient, bool *unreached,
 		 struct wfs_err *err);
 
