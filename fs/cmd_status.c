@@ -27,10 +27,10 @@
 struct report {
 	bool seen;
 	uint64_t landlock, reads_all, healthy, pid, uptime, waiting, open, bound, building, done, total, looked, received, groups, bad;
-	uint64_t built, rot, used, free, size_max, problem_ms;
+	uint64_t built, rot, used, free, size_max, held, needed, problem_ms;
 	char reason[TEXT], problem[TEXT], point[TEXT], store[TEXT], program[TEXT], cache[TEXT], run_as[TEXT];
 	/* the version at hand, and a line for each one so far */
-	uint64_t sequence, time, files, size, blocks, blocks_built, complete;
+	uint64_t sequence, time, files, size, blocks, blocks_built, complete, pinned, in_use;
 	char label[TEXT];
 	struct wfs_buf lines;
 	/* the hook at hand, and a line for each one */
@@ -59,10 +59,11 @@ static const struct member {
 	NUMBER("groups_checked", NULL, groups), NUMBER("bad_fetched", NULL, bad),
 	NUMBER("blocks_built", NULL, built), NUMBER("rot_found", NULL, rot),
 	STRING("cache", "path", cache), NUMBER("cache", "used", used), NUMBER("cache", "free", free),
-	NUMBER("cache", "cache_size", size_max),
+	NUMBER("cache", "cache_size", size_max), NUMBER("cache", "held", held), NUMBER("cache", "needed", needed),
 	NUMBER("versions", "sequence", sequence), STRING("versions", "label", label), NUMBER("versions", "time", time),
 	NUMBER("versions", "files", files), NUMBER("versions", "size", size), NUMBER("versions", "blocks", blocks),
 	NUMBER("versions", "blocks_built", blocks_built), NUMBER("versions", "complete", complete),
+	NUMBER("versions", "pinned", pinned), NUMBER("versions", "in_use", in_use),
 	STRING("hooks", "name", hook), STRING("hooks", "state", state), NUMBER("hooks", "told", told),
 	STRING("hooks", "error", error),
 };
@@ -89,6 +90,12 @@ unsigned cmd_percent(bool complete, uint64_t blocks_built, uint64_t blocks)
 	return complete || !blocks ? 100 : (unsigned)WFS_MIN(100 * blocks_built / blocks, 99u);
 }
 
+/* Why it stays, whatever comes. */
+static const char *kept(const struct report *p)
+{
+	return p->pinned && p->in_use ? "pinned, in use" : p->pinned ? "pinned" : p->in_use ? "in use" : "";
+}
+
 static int end_version(struct report *p)
 {
 	WFS_AUTO(wfs_buf_free) struct wfs_buf label = WFS_BUF_INIT;
@@ -101,9 +108,9 @@ static int end_version(struct report *p)
 		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
 	r = wfs_json_quote(&label, p->label);
 	if (r == 0)
-		r = wfs_buf_printf(&p->lines, "%9" PRIu64 "  %-19s  %5" PRIu64 "  %10s  %3u%%  %.*s\n", p->sequence,
+		r = wfs_buf_printf(&p->lines, "%9" PRIu64 "  %-19s  %5" PRIu64 "  %10s  %3u%%  %-14s  %.*s\n", p->sequence,
 				   when, p->files, wfs_human_size(size, p->size),
-				   cmd_percent(p->complete, p->blocks_built, p->blocks),
+				   cmd_percent(p->complete, p->blocks_built, p->blocks), kept(p),
 				   p->label[0] ? (int)label.len : 0, (const char *)label.data);
 	return r;
 }
@@ -190,6 +197,10 @@ static void print_work(const struct report *p)
 	printf("  cache     %s: %s used%s%s, %s free on its disk\n", p->cache, wfs_human_size(a, p->used),
 	       p->size_max ? " of " : "", p->size_max ? wfs_human_size(b, p->size_max) : "",
 	       wfs_human_size((char[32]){ "" }, p->free));
+	if (p->held)
+		printf("  held      %s by readers, of images that no version has any more\n", wfs_human_size(a, p->held));
+	if (p->needed)
+		printf("  needed    %s by a version that does not fit beside what is in use\n", wfs_human_size(a, p->needed));
 }
 
 static void print_report(const struct report *p)
@@ -199,7 +210,7 @@ static void print_report(const struct report *p)
 	if (p->hooks.len)
 		fputs((const char *)p->hooks.data, stdout);
 	if (p->lines.len)
-		printf("\n  version  published            files        size  here  label\n%.*s", (int)p->lines.len,
+		printf("\n  version  published            files        size  here  kept            label\n%.*s", (int)p->lines.len,
 		       (const char *)p->lines.data);
 }
 

@@ -49,7 +49,8 @@ int fs_status_json(struct fs *fs, struct wfs_buf *out);
 /* The same of each file of a version, 0: the newest (status_files.c).  -ENOENT. */
 int fs_files_json(struct fs *fs, struct wfs_buf *out, uint64_t sequence);
 /* How file i is served: as it is open, *n_open times, or else as it would be. */
-const char *fs_file_mode(struct fs *fs, struct wfs_model *m, size_t i, uint64_t ino, unsigned *n_open);
+const char *fs_file_mode(struct fs *fs, struct wfs_model *m, size_t i, uint64_t ino, const struct wfs_file_status *st,
+			 unsigned *n_open);
 
 /* The list behind fs.waiting (ops_read.c). */
 struct waiting *waiting_new(void);		/* NULL: out of memory */

@@ -36,9 +36,11 @@ static void value_digest(char out[VALUE_MAX], const struct file *f)
 /* Of an open file as it is; of another as it would be opened. */
 static void value_mode(char out[VALUE_MAX], const struct file *f)
 {
+	struct wfs_file_status st;
 	unsigned n_open;
 
-	snprintf(out, VALUE_MAX, "%s", fs_file_mode(f->fs, f->m, f->i, f->ino, &n_open));
+	wfs_model_file_status(f->m, f->i, &st);
+	snprintf(out, VALUE_MAX, "%s", fs_file_mode(f->fs, f->m, f->i, f->ino, &st, &n_open));
 }
 
 static const struct {

@@ -12,9 +12,9 @@
 #include "weightfs/base.h"
 #include "weightfs/json.h"
 
-const char *fs_file_mode(struct fs *fs, struct wfs_model *m, size_t i, uint64_t ino, unsigned *n_open)
+const char *fs_file_mode(struct fs *fs, struct wfs_model *m, size_t i, uint64_t ino, const struct wfs_file_status *st,
+			 unsigned *n_open)
 {
-	struct wfs_file_status st;
 	bool pass;
 
 	*n_open = ino ? modes_get(fs->modes, ino, &pass) : 0;
@@ -22,8 +22,7 @@ const char *fs_file_mode(struct fs *fs, struct wfs_model *m, size_t i, uint64_t 
 		return pass ? "passthrough" : "cached";
 	if (wfs_model_linked(m))
 		return "link";
-	wfs_model_file_status(m, i, &st);
-	pass = passthrough_is_on(fs->pass) && st.complete && !wfs_model_version(m)->files[i].whole;
+	pass = passthrough_is_on(fs->pass) && st->complete && !wfs_model_version(m)->files[i].whole;
 	return pass ? "passthrough" : "cached";
 }
 
@@ -35,8 +34,8 @@ static int put_file(struct fs *fs, struct wfs_buf *out, struct wfs_model *m, siz
 	unsigned n_open;
 	int r;
 
-	mode = fs_file_mode(fs, m, i, ino, &n_open);
 	wfs_model_file_status(m, i, &st);
+	mode = fs_file_mode(fs, m, i, ino, &st, &n_open);
 	r = wfs_buf_printf(out, "%s{\"path\":", i ? "," : "");
 	if (r == 0)
 		r = wfs_json_quote(out, f->path);

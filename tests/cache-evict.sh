@@ -92,6 +92,7 @@ test_a_mapped_version_stays()
 	publish 3			# shard 4 changes: the third copy of 4 MiB beside 16
 	until_true 30 stuck
 	problem | grep -q 'end what uses version 1'
+	weightfs status "$M" | grep -q '^ *1 .* in use '
 	problem | grep -Eq 'cache_size=[0-9]+M or more'
 	shown 1
 	tell check same
@@ -143,6 +144,7 @@ test_an_orphan_in_use_is_counted()
 	cp "$S/commits/1" "$S/latest" 2>/dev/null || true
 	mount_it
 	until_true 30 held_at_least $((3 * MIB))
+	weightfs status "$M" | grep -q '^  held  .*by readers, of images that no version has'
 	[ -e "$image" ]
 	tell check same
 	tell unmap unmapped
@@ -161,6 +163,7 @@ test_pin_and_unpin()
 	weightfs pin "$M" 1
 	weightfs pin "$M" 1
 	[ "$(cache pinned | jq -c .)" = "[1]" ]
+	weightfs status "$M" | grep -q '^ *1 .* pinned '
 	publish 2
 	[ "$(weightfs wait "$M" --newer-than 1 --timeout 30)" = 2 ]
 	publish 3

@@ -77,6 +77,7 @@ no_room()			# FILE SYSTEM
 	until_true 30 problem_says 'does not fit'
 	problem_says 'free [0-9]*M on the disk'
 	[ "$(field .cache.needed)" -gt $((16 << 20)) ]
+	weightfs status "$M" | grep -q '^  needed .*by a version that does not fit'
 	gone 2
 	diff -r "$CK/1" "$M/latest/"
 	weightfs unmount "$M"
