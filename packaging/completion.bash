@@ -66,15 +66,15 @@ _weightsync()
 		return
 	fi
 	case $prev in
-	--label|--include|--exclude|--strides|--have|--want|--keep|--grace|--version|--workers|--rate|--anchor-limit) return ;;
+	--label|--include|--exclude|--strides|--have|--want|--keep|--grace|--wait|--version|--workers|--rate|--anchor-limit) return ;;
 	--anchor) mapfile -t COMPREPLY < <(compgen -W "packed plain" -- "$cur"); return ;;
 	esac
 	case ${COMP_WORDS[1]} in
-	publish) words="--label --previous --cache --include --exclude --allow-empty --full --strides --anchor --anchor-limit --workers --json --quiet --help" ;;
+	publish) words="--label --previous --cache --include --exclude --allow-empty --full --strides --anchor --anchor-limit --workers --wait --json --quiet --help" ;;
 	log|show) words="--json --cacert --help" ;;
 	pull) words="--version --cacert --rate --quiet --help" ;;
 	plan) words="--have --want --json --cacert --help" ;;
-	gc) words="--keep --grace --dry-run --json --help" ;;
+	gc) words="--keep --grace --wait --dry-run --json --help" ;;
 	verify) words="--version --json --cacert --quiet --help" ;;
 	esac
 	case $cur in

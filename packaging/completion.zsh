@@ -41,13 +41,13 @@ _weightsync_commands() {
 		'--cache[where the last version is kept]:directory:_files -/' '*--include[publish too]:glob' \
 		'*--exclude[leave out]:glob' '--allow-empty[even when nothing changed]' \
 		'--strides[also deltas from so far back]:list' '--full[store in full as well]' '--anchor[how to store in full]:how:(packed plain)' \
-		'--anchor-limit[what a new reader may fetch]:factor' '--workers[threads]:number' '--json[as JSON]' '--quiet[no progress]' '--help[options]' \
+		'--anchor-limit[what a new reader may fetch]:factor' '--workers[threads]:number' '--wait[for another publisher too]:time' '--json[as JSON]' '--quiet[no progress]' '--help[options]' \
 		'1:model directory:_files -/' '2:store:_files -/' ;;
 	log) _arguments '--json[as JSON]' '--cacert[certificates]:file:_files' '--help[options]' '1:store:_files -/' ;;
 	show) _arguments '--json[as JSON]' '--cacert[certificates]:file:_files' '--help[options]' '1:store:_files -/' '2:version' '3:file' ;;
 	pull) _arguments '--version[number]:number' '--cacert[certificates]:file:_files' '--rate[bytes a second]:size' '--quiet[no progress]' '--help[options]' '1:store:_files -/' '2:directory:_files -/' ;;
 	plan) _arguments '--have[number]:number' '--want[number]:number' '--json[as JSON]' '--cacert[certificates]:file:_files' '--help[options]' '1:store:_files -/' ;;
-	gc) _arguments '--keep[versions kept]:number' '--grace[how long the rest stays]:time' '--dry-run[remove nothing]' '--json[as JSON]' '--help[options]' '1:store:_files -/' ;;
+	gc) _arguments '--keep[versions kept]:number' '--grace[how long the rest stays]:time' '--wait[for a publisher]:time' '--dry-run[remove nothing]' '--json[as JSON]' '--help[options]' '1:store:_files -/' ;;
 	verify) _arguments '--version[number]:number' '--json[as JSON]' '--cacert[certificates]:file:_files' '--quiet[no progress]' '--help[options]' '1:store:_files -/' ;;
 	esac
 }

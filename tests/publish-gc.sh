@@ -129,7 +129,7 @@ test_wrong_usage_and_damage()
 	local r t
 
 	fresh
-	for o in "" "--keep 0" "--keep x" "--keep 1 --grace soon" "--keep 1 --grace 7w"; do
+	for o in "" "--keep 0" "--keep x" "--keep 1 --grace soon" "--keep 1 --grace 7w" "--keep 1 --wait soon"; do
 		r=0
 		# shellcheck disable=SC2086
 		gc "$TMPDIR/s" $o 2>"$TMPDIR/err" || r=$?
@@ -231,36 +231,164 @@ test_readers_of_what_was_collected()
 	weightfs unmount "$m"
 }
 
+# ---- who waits for whom ----
+
+# Run a command that stops itself, the store's lock held, at its n-th CALL; $holder is its process.
+# A publisher's first linkat is in its cache, the second makes the commit.
+stopped()			# STORE CALL N COMMAND...
+{
+	local s=$1 call=$2 n=$3
+
+	: >"$s/lock"
+
+	ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0 strace -f -o "$TMPDIR/trace" -e "trace=$call" \
+		-e "inject=$call:signal=SIGSTOP:when=$n" "${@:4}" >"$TMPDIR/stopped.out" 2>"$TMPDIR/stopped.err" &
+	stopped=$!
+	until_true 30 sh -c "pid=\$(sed -n 's/^process \([0-9]*\) on .*/\1/p' '$s/lock') && [ -n \"\$pid\" ] &&
+		grep -q '^State:.*[Tt] ' \"/proc/\$pid/status\"" || fail "$(cat "$TMPDIR/stopped.err")"
+	holder=$(sed -n 's/^process \([0-9]*\) on .*/\1/p' "$s/lock")
+}
+
+go_on() { kill -CONT "$holder"; wait "$stopped" || fail "who was stopped: $(cat "$TMPDIR/stopped.err")"; }
+
+test_a_publisher_waits_for_gc()
+{
+	local r=0 waiter
+
+	fresh
+	cp -a "$P" "$TMPDIR/waitp"
+	stopped "$TMPDIR/s" unlinkat 1 weightsync gc "$TMPDIR/s" --keep 3 --grace 0
+	weightsync publish --quiet --wait 0 --cache "$TMPDIR/waitp" "$CK/1" "$TMPDIR/s" 2>"$TMPDIR/err" || r=$?
+	[ $r = 1 ] && grep -q "^weightsync: gc is at work in this store: process $holder " "$TMPDIR/err" ||
+		fail "exit $r: $(cat "$TMPDIR/err")"
+	r=0
+	weightsync publish --wait 1 --cache "$TMPDIR/waitp" "$CK/1" "$TMPDIR/s" 2>"$TMPDIR/err" || r=$?
+	[ $r = 1 ] && grep -q 'gc is at work in this store, still after 1 s' "$TMPDIR/err" || fail "exit $r: $(cat "$TMPDIR/err")"
+	weightsync publish --strides 4 --cache "$TMPDIR/waitp" "$CK/1" "$TMPDIR/s" >/dev/null 2>"$TMPDIR/wait.err" &
+	waiter=$!
+	until_true 30 grep -q "^weightsync: waiting: gc is at work in this store: process $holder " "$TMPDIR/wait.err"
+	kill -0 $waiter || fail "it did not wait: $(cat "$TMPDIR/wait.err")"
+	go_on
+	wait $waiter || fail "$(cat "$TMPDIR/wait.err")"
+	[ "$(weightsync log --json "$TMPDIR/s" | sed -n '1p;$p' | jq -c .sequence | xargs)" = "18 21" ]
+	weightsync verify --quiet "$TMPDIR/s" >/dev/null
+	rm -rf "$TMPDIR/out"
+	weightsync pull --quiet "$TMPDIR/s" "$TMPDIR/out" >/dev/null
+	diff -r "$TMPDIR/out" "$CK/1"
+}
+
+test_gc_and_a_publisher_wait_for_a_publisher()
+{
+	local r=0 a b c
+
+	fresh
+	for k in 1 2 3; do cp -a "$P" "$TMPDIR/waitp$k"; done
+	stopped "$TMPDIR/s" linkat 1 weightsync publish --quiet --strides 4 --cache "$TMPDIR/waitp1" "$CK/1" "$TMPDIR/s"
+	weightsync publish --quiet --cache "$TMPDIR/waitp2" "$CK/2" "$TMPDIR/s" 2>"$TMPDIR/err" || r=$?
+	[ $r = 1 ] && grep -q "another publisher is at work in this store: process $holder " "$TMPDIR/err" ||
+		fail "exit $r: $(cat "$TMPDIR/err")"
+	r=0
+	gc "$TMPDIR/s" --keep 2 --grace 0 --wait 0 2>"$TMPDIR/err" || r=$?
+	[ $r = 1 ] || fail "exit $r: $(cat "$TMPDIR/err")"
+	gc "$TMPDIR/s" --keep 2 --grace 0 --dry-run >/dev/null || fail "a dry run waits for nobody"
+	gc "$TMPDIR/s" --keep 2 --grace 0 >"$TMPDIR/gc.out" 2>"$TMPDIR/gc.err" & a=$!
+	weightsync publish --wait 1m --cache "$TMPDIR/waitp2" "$CK/2" "$TMPDIR/s" >/dev/null 2>"$TMPDIR/pub.err" & b=$!
+	weightsync gc "$TMPDIR/s" --keep 1 --grace 0 >/dev/null 2>"$TMPDIR/int.err" & c=$!
+	for k in gc pub int; do
+		until_true 30 grep -q '^weightsync: waiting: another publisher' "$TMPDIR/$k.err" || fail "$k: $(cat "$TMPDIR/$k.err")"
+	done
+	kill -TERM $c
+	r=0
+	wait $c || r=$?
+	[ $r = 130 ] || fail "interrupted while it waits: exit $r: $(cat "$TMPDIR/int.err")"
+	go_on
+	wait $a || fail "gc: $(cat "$TMPDIR/gc.err")"
+	wait $b || fail "publish: $(cat "$TMPDIR/pub.err")"
+	# gc had chosen what it keeps before the two versions were there.
+	jq -e '.oldest == 19 and .newest >= 21 and .removed.versions == 18' "$TMPDIR/gc.out" >/dev/null || fail "$(cat "$TMPDIR/gc.out")"
+	[ "$(weightsync log --json "$TMPDIR/s" | sed -n '1p;$p' | jq -c .sequence | xargs)" = "19 22" ]
+	weightsync verify --quiet "$TMPDIR/s" >/dev/null
+	for k in 1 2; do
+		rm -rf "$TMPDIR/out"
+		weightsync pull --quiet "$TMPDIR/s" "$TMPDIR/out" --version $((20 + k)) >/dev/null
+		diff -r "$TMPDIR/out" "$CK/$k"
+	done
+}
+
+# What was to go is named again by a version that is published before it goes.
+test_a_publisher_comes_back_to_what_was_to_go()
+{
+	local c
+
+	fresh
+	rm -rf "$TMPDIR/backp"
+	cp -a "$P" "$TMPDIR/backp"
+	# One whose commit fails leaves objects that nothing names, and that the next publisher finds.
+	! ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0 strace -f -o "$TMPDIR/trace" -e trace=linkat \
+		-e inject=linkat:error=EIO:when=2+ weightsync publish --quiet --strides none --cache "$TMPDIR/backp" "$CK/1" \
+		"$TMPDIR/s" 2>"$TMPDIR/err" || fail "it published"
+	[ ! -e "$TMPDIR/s/commits/21" ] || fail "$(cat "$TMPDIR/err")"
+	rm -rf "$TMPDIR/backp"
+	cp -a "$P" "$TMPDIR/backp"
+	gc "$TMPDIR/s" --keep 100 --grace 0 --dry-run | jq -e '.removed.objects >= 4' >/dev/null || fail "the test left no objects"
+	stopped "$TMPDIR/s" linkat 1 weightsync publish --quiet --strides none --cache "$TMPDIR/backp" "$CK/1" "$TMPDIR/s"
+	gc "$TMPDIR/s" --keep 100 --grace 0 >"$TMPDIR/gc.out" 2>"$TMPDIR/gc.err" & c=$!
+	until_true 30 grep -q '^weightsync: waiting' "$TMPDIR/gc.err"
+	go_on
+	wait $c || fail "$(cat "$TMPDIR/gc.err")"
+	jq -e '.newest == 21' "$TMPDIR/gc.out" >/dev/null || fail "$(cat "$TMPDIR/gc.out")"
+	weightsync verify --quiet "$TMPDIR/s" >/dev/null
+	rm -rf "$TMPDIR/out"
+	weightsync pull --quiet "$TMPDIR/s" "$TMPDIR/out" >/dev/null
+	diff -r "$TMPDIR/out" "$CK/1"
+}
+
 # ---- all at once ----
 
 say_bad() { echo "$*" >>"$TMPDIR/bad"; }
 
 publisher()			# until the file is there
 {
-	local i=1 dir r
+	local i=1 dir
 
 	cp -a "$CK/1" "$TMPDIR/live.1"
 	while [ ! -e "$TMPDIR/stop" ]; do
 		dir=$TMPDIR/live.$i
-		r=0
-		weightsync publish --quiet --strides 4,8 --cache "$TMPDIR/livep" "$dir" "$L" >/dev/null 2>"$TMPDIR/pub.err" || r=$?
-		if [ $r = 0 ]; then
-			echo "$i" >"$TMPDIR/published.tmp" && mv "$TMPDIR/published.tmp" "$TMPDIR/live.last"
-			mkmodel step "$dir" "$TMPDIR/live.$((i + 1))" --seed "$i" --percent 2
-			i=$((i + 1))
-		else
-			grep -q 'at work in this store' "$TMPDIR/pub.err" || say_bad "publish: $(cat "$TMPDIR/pub.err")"
-			sleep 0.05
-		fi
+		weightsync publish --quiet --strides 4,8 --cache "$TMPDIR/livep" "$dir" "$L" >/dev/null 2>"$TMPDIR/pub.err" || {
+			say_bad "publish: $(cat "$TMPDIR/pub.err")"
+			return
+		}
+		echo "$i" >"$TMPDIR/published.tmp" && mv "$TMPDIR/published.tmp" "$TMPDIR/live.last"
+		mkmodel step "$dir" "$TMPDIR/live.$((i + 1))" --seed "$i" --percent 2
+		# A plain copy stays as long as a mount may show its version.
+		[ $i -le 40 ] || rm -rf "$TMPDIR/live.$((i - 40))"
+		i=$((i + 1))
 	done
 }
 
 collector()
 {
 	while [ ! -e "$TMPDIR/stop" ]; do
-		weightsync gc "$L" --keep 3 --grace 2s >/dev/null 2>"$TMPDIR/gc.err" && echo >>"$TMPDIR/gc.runs" ||
-			grep -q 'at work in this store\|nothing is published' "$TMPDIR/gc.err" || say_bad "gc: $(cat "$TMPDIR/gc.err")"
+		gc "$L" --keep 3 --grace 2s >>"$TMPDIR/gc.runs" 2>"$TMPDIR/live.err" || say_bad "gc: $(cat "$TMPDIR/live.err")"
 		sleep 0.3
+	done
+}
+
+# A machine that has nothing: a version that is collected while it is fetched is no error of the store's.
+puller()			# URL
+{
+	local v
+
+	while [ ! -e "$TMPDIR/stop" ]; do
+		v=$(cat "$TMPDIR/live.last")
+		rm -rf "$TMPDIR/pulled"
+		if weightsync pull --quiet "$1" "$TMPDIR/pulled" --version "$v" 2>"$TMPDIR/pull.err"; then
+			diff -r "$TMPDIR/pulled" "$TMPDIR/live.$v" >"$TMPDIR/diff.pull" 2>&1 ||
+				say_bad "pull of $v: $(head -n 3 "$TMPDIR/diff.pull")"
+			echo "$v" >>"$TMPDIR/pulls"
+		elif weightsync log --json "$1" | jq -e "select(.sequence == $v)" >/dev/null; then
+			say_bad "pull of $v: $(cat "$TMPDIR/pull.err")"
+		fi
 	done
 }
 
@@ -302,6 +430,7 @@ test_publisher_readers_and_gc_at_once()
 		reader "$TMPDIR/m.$k" & pids="$pids $!"
 	done
 	collector & pids="$pids $!"
+	puller "$url" & pids="$pids $!"
 	end=$((SECONDS + ${WFS_GC_SECONDS:-45}))
 	while [ $SECONDS -lt $end ] && [ ! -s "$TMPDIR/bad" ]; do sleep 0.5; done
 	touch "$TMPDIR/stop"
@@ -320,7 +449,9 @@ test_publisher_readers_and_gc_at_once()
 	weightsync verify --quiet "$L" >/dev/null
 	[ "$(wc -l <"$TMPDIR/gc.runs")" -ge 5 ]
 	[ "$(weightsync log --json "$L" | head -n 1 | jq .sequence)" -gt 1 ] || fail "nothing was collected"
-	echo "$last versions, $(wc -l <"$TMPDIR/gc.runs") collections, $(cat "$TMPDIR"/read.[ab] | wc -l) readings"
+	[ "$(wc -l <"$TMPDIR/pulls")" -ge 3 ] || fail "$(wc -l <"$TMPDIR/pulls") pulls"
+	echo "$last versions, $(wc -l <"$TMPDIR/gc.runs") collections of $(jq -s 'map(.removed.objects) | add' "$TMPDIR/gc.runs")" \
+		"objects, $(cat "$TMPDIR"/read.[ab] | wc -l) readings, $(wc -l <"$TMPDIR/pulls") pulls"
 }
 
 for t in $(declare -F | sed -n 's/^declare -f \(test_\)/\1/p'); do

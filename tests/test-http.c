@@ -45,7 +45,7 @@ static void test_read_only(void)
 	CHECK_INT(wfs_store_create(st, "a", "x", 1, NULL), -EOPNOTSUPP, "create");
 	CHECK_INT(wfs_store_replace(st, "a", "x", 1, NULL), -EOPNOTSUPP, "replace");
 	CHECK_INT(wfs_put_begin(&p, st, NULL), -EOPNOTSUPP, "begin");
-	CHECK_INT(wfs_store_lock(st, NULL), -EOPNOTSUPP, "lock");
+	CHECK_INT(wfs_store_lock(st, NULL, NULL), -EOPNOTSUPP, "lock");
 	wfs_store_close(st);
 }
 

@@ -403,7 +403,7 @@ static void test_interrupted_put(void)
 	CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
 	CHECK_INT(count_in(&f, "."), 1, "only tmp/");
 	CHECK_INT(count_in(&f, "tmp"), 1, "one temporary");
-	CHECK_INT(wfs_store_lock(f.st, NULL), 0, "lock");
+	CHECK_INT(wfs_store_lock(f.st, NULL, NULL), 0, "lock");
 	CHECK_INT(count_in(&f, "tmp"), 1, "a young temporary may be someone's");
 	d = opendir(in(&f, "tmp"));
 	while (d && (e = readdir(d))) {
@@ -414,7 +414,7 @@ static void test_interrupted_put(void)
 	closedir(d);
 	wfs_store_close(f.st);
 	CHECK_INT(wfs_store_open(&f.st, f.dir, NULL, false, NULL), 0, "open");
-	CHECK_INT(wfs_store_lock(f.st, NULL), 0, "lock");
+	CHECK_INT(wfs_store_lock(f.st, NULL, NULL), 0, "lock");
 	CHECK_INT(count_in(&f, "tmp"), 0, "swept");
 	fixture_close(&f);
 }
@@ -462,9 +462,9 @@ static void test_lock(void)
 
 	fixture_open(&f);
 	CHECK_INT(wfs_store_open(&other, f.dir, NULL, false, NULL), 0, "open");
-	CHECK_INT(wfs_store_lock(f.st, &err), 0, "lock");
-	CHECK_INT(wfs_store_lock(f.st, &err), 0, "held already");
-	CHECK_INT(wfs_store_lock(other, &err), -EBUSY, "in one process");
+	CHECK_INT(wfs_store_lock(f.st, NULL, &err), 0, "lock");
+	CHECK_INT(wfs_store_lock(f.st, NULL, &err), 0, "held already");
+	CHECK_INT(wfs_store_lock(other, NULL, &err), -EBUSY, "in one process");
 	snprintf(pid, sizeof(pid), "process %ld ", (long)getpid());
 	CHECK(strstr(err.msg, pid));
 	child = fork();
@@ -473,12 +473,52 @@ static void test_lock(void)
 		struct wfs_store *st = NULL;
 
 		_exit(wfs_store_open(&st, f.dir, NULL, false, NULL) == 0 &&
-		      wfs_store_lock(st, &e) == -EBUSY && strstr(e.msg, pid) ? 0 : 1);
+		      wfs_store_lock(st, NULL, &e) == -EBUSY && strstr(e.msg, pid) ? 0 : 1);
 	}
 	CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	wfs_store_close(f.st);
-	CHECK_INT(wfs_store_lock(other, &err), 0, "free after close");
+	CHECK_INT(wfs_store_lock(other, NULL, &err), 0, "free after close");
 	f.st = other;
+	fixture_close(&f);
+}
+
+/* Who is refused learns whether a gc or a publisher has it, and waits for the one it may wait for. */
+static void test_lock_waits(void)
+{
+	static const struct {
+		const char *name, *word;
+		bool holder_gc;
+		struct wfs_lock how;
+		uint64_t waits_ns;
+	} cases[] = {
+		{ "gc, by a publisher", "gc is at work", true, { .wait_ns = 200000000 }, 200000000 },
+		{ "gc, by one in haste", "gc is at work", true, { .wait_ns = 0 }, 0 },
+		{ "gc, by a gc", "gc is at work", true, { .gc = true, .wait_ns = 200000000 }, 200000000 },
+		{ "publisher, by a gc", "another publisher", false, { .gc = true, .wait_ns = 200000000 }, 200000000 },
+		{ "publisher, by one told to", "another publisher", false,
+		  { .wait_ns = 200000000, .wait_publisher = true }, 200000000 },
+		{ "publisher, by another", "another publisher", false, { .wait_ns = 3600000000000 }, 0 },
+	};
+	struct wfs_store *other = NULL;
+	struct fixture f;
+
+	fixture_open(&f);
+	CHECK_INT(wfs_store_open(&other, f.dir, NULL, false, NULL), 0, "open");
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct wfs_err err = { "" };
+		uint64_t start, waited;
+
+		CHECK_INT(wfs_store_lock(f.st, &(struct wfs_lock){ .gc = cases[i].holder_gc }, &err), 0, cases[i].name);
+		start = wfs_now_ns();
+		CHECK_INT(wfs_store_lock(other, &cases[i].how, &err), -EBUSY, cases[i].name);
+		waited = wfs_now_ns() - start;
+		CHECK(strstr(err.msg, cases[i].word));
+		CHECK(waited >= cases[i].waits_ns);
+		wfs_store_unlock(f.st);
+		CHECK_INT(wfs_store_lock(other, &cases[i].how, &err), 0, cases[i].name);
+		wfs_store_unlock(other);
+	}
+	wfs_store_close(other);
 	fixture_close(&f);
 }
 
@@ -495,16 +535,16 @@ static void test_lock_goes_with_its_process(void)
 	if (child == 0) {
 		struct wfs_store *st = NULL;
 
-		if (wfs_store_open(&st, f.dir, NULL, false, NULL) == 0 && wfs_store_lock(st, NULL) == 0 &&
+		if (wfs_store_open(&st, f.dir, NULL, false, NULL) == 0 && wfs_store_lock(st, NULL, NULL) == 0 &&
 		    write(ready[1], "x", 1) == 1)
 			pause();
 		_exit(1);
 	}
 	CHECK(read(ready[0], &c, 1) == 1);
-	CHECK_INT(wfs_store_lock(f.st, NULL), -EBUSY, "held by the child");
+	CHECK_INT(wfs_store_lock(f.st, NULL, NULL), -EBUSY, "held by the child");
 	kill(child, SIGKILL);
 	CHECK(waitpid(child, &status, 0) == child);
-	CHECK_INT(wfs_store_lock(f.st, NULL), 0, "a killed publisher's lock");
+	CHECK_INT(wfs_store_lock(f.st, NULL, NULL), 0, "a killed publisher's lock");
 	close(ready[0]);
 	close(ready[1]);
 	fixture_close(&f);
@@ -527,7 +567,7 @@ static void test_read_only_mount(void)
 	CHECK_INT(wfs_store_open(&st, f.dir, NULL, false, NULL), 0, "open");
 	CHECK_INT(wfs_store_get_buf(&b, st, "packs/a", 1, false, NULL, NULL), 0, "get");
 	CHECK_INT(wfs_store_put(st, "packs/b", "x", 1, NULL), -EROFS, "put");
-	CHECK_INT(wfs_store_lock(st, NULL), -EROFS, "lock");
+	CHECK_INT(wfs_store_lock(st, NULL, NULL), -EROFS, "lock");
 	wfs_store_close(st);
 	wfs_buf_free(&b);
 	CHECK(umount(f.dir) == 0);
@@ -685,6 +725,6 @@ static void test_rate(void)
 TEST_MAIN(T(test_open_refuses), T(test_open_forms), T(test_open_creates), T(test_names_are_ours),
 	  T(test_put_get_range), T(test_get_refuses), T(test_sink_ends_the_get),
 	  T(test_put_heals_another_size), T(test_create_is_exclusive), T(test_two_processes_race),
-	  T(test_replace), T(test_stream_put), T(test_interrupted_put), T(test_full_disk), T(test_lock),
+	  T(test_replace), T(test_stream_put), T(test_interrupted_put), T(test_full_disk), T(test_lock), T(test_lock_waits),
 	  T(test_lock_goes_with_its_process), T(test_read_only_mount), T(test_wait_wakes),
 	  T(test_wait_notices_new_commits_dir), T(test_rate))

@@ -6,8 +6,9 @@
  * is younger than `grace`; with them all that a reader needs to build them from nothing.  Removed are
  * the other commits, and objects that nothing kept names and that are older than `grace` themselves.
  *
- * Holds the publisher's lock.  Readers may be at work: they see versions vanish from the old end, and
- * plan anew when an object is gone.  Killed at any instant, the store is sound, and the next run goes on.
+ * Readers and publishers may be at work.  Readers see versions vanish from the old end, and plan anew when an
+ * object is gone.  The store's lock is held for about a second at a time while things are removed; versions
+ * published meanwhile are kept.  Killed at any instant, the store is sound, and the next run goes on.
  */
 #ifndef WEIGHTFS_GC_H
 #define WEIGHTFS_GC_H
@@ -20,7 +21,8 @@
 struct wfs_gc_opts {
 	uint64_t keep;			/* at least 1 */
 	uint64_t grace_ns;
-	bool dry_run;			/* count only */
+	bool dry_run;			/* count only; takes no lock */
+	struct wfs_lock lock;		/* how it waits for a publisher, or another gc: wait_ns, tell */
 	const atomic_bool *cancel;	/* may be NULL */
 };
 
@@ -30,8 +32,8 @@ struct wfs_gc_result {
 	uint64_t kept_objects, kept_bytes;
 };
 
-/* -ENOENT: nothing is published.  -EBUSY: a publisher is at work.  -EOPNOTSUPP: not a directory.  -EBADMSG: a
- * kept version is damaged; nothing was removed.  -ECANCELED. */
+/* -ENOENT: nothing is published.  -EBUSY: a publisher was at work for as long as it waits; what was removed
+ * before stays removed.  -EOPNOTSUPP: not a directory.  -EBADMSG: a kept version is damaged; nothing was removed.  -ECANCELED. */
 int wfs_gc(struct wfs_store *store, const struct wfs_gc_opts *o, struct wfs_gc_result *out, struct wfs_err *err);
 
 #endif

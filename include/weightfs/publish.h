@@ -32,6 +32,7 @@ struct wfs_publish_opts {
 					 * rising from 2, each divides the next */
 	unsigned n_strides;
 	unsigned workers;		/* 0: one a core */
+	struct wfs_lock lock;		/* how it waits for a gc, or another publisher; not `gc' */
 };
 
 struct wfs_publish_result {
@@ -45,7 +46,7 @@ struct wfs_publish_result {
 	bool anchor;
 };
 
-/* -EBUSY: the directory is being written, or another publisher holds the store; -EEXIST: another
+/* -EBUSY: the directory is being written, or a gc or another publisher holds the store; -EEXIST: another
  * publisher committed first (nothing changed; run again); -EBADMSG: the directory is not a sound
  * model; -ECANCELED. */
 int wfs_publish(struct wfs_store *store, const char *dir, const struct wfs_publish_opts *opts,

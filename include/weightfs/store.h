@@ -111,7 +111,21 @@ int wfs_store_each(struct wfs_store *st, const char *kind, wfs_each_fn *fn, void
 /* One name, for models with all below it; fine when it is not there. */
 int wfs_store_remove(struct wfs_store *st, const char *name, struct wfs_err *err);
 
-/* One publisher at a time: the lock is held until close.  -EBUSY says who holds it. */
-int wfs_store_lock(struct wfs_store *st, struct wfs_err *err);
+/*
+ * One writer at a time, a publisher or gc.  Zeroed: a publisher that is refused at once, as NULL.
+ * A publisher waits for a gc, and for another publisher only if it is told to; gc waits for both.
+ */
+struct wfs_lock {
+	bool gc;			/* gc asks */
+	uint64_t wait_ns;		/* how long at most */
+	bool wait_publisher;
+	const atomic_bool *cancel;	/* may be NULL */
+	void (*tell)(void *arg, const char *who);	/* once, when it takes longer than a moment; may be NULL */
+	void *arg;
+};
+
+/* Held until unlock or close; fine when it is held already.  -EBUSY says who holds it; -ECANCELED. */
+int wfs_store_lock(struct wfs_store *st, const struct wfs_lock *how, struct wfs_err *err);
+void wfs_store_unlock(struct wfs_store *st);
 
 #endif

@@ -46,6 +46,11 @@ int cmd_getopt(int argc, char **argv, const struct option *options, const char *
 /* A decimal version number; false after a message. */
 bool cmd_number(const char *text, uint64_t *out);
 
+/* A time such as 30, 30s, 30m, 12h or 7d; else a message that names the option. */
+bool cmd_time(const char *option, const char *text, uint64_t *ns);
+/* Wait for the store's lock, and say so on standard error. */
+void cmd_lock(struct wfs_lock *lock, uint64_t wait_ns);
+
 /* Options every reading command has; store is opened for reading unless create. */
 struct cmd_store {
 	const char *url, *cacert;

@@ -12,41 +12,25 @@
 
 const char gc_help[] =
 	"usage: weightsync gc --keep N [OPTION...] STORE\n\n"
-	"Drop what the newest N versions of STORE, a directory, do not need.  Readers may be at work;\n"
-	"a publisher may not.\n\n"
+	"Drop what the newest N versions of STORE, a directory, do not need.  Readers and publishers may\n"
+	"be at work.\n\n"
 	"  --keep N         how many versions are kept\n"
 	"  --grace TIME     how long what is not needed stays: 30m, 12h, 7d (default: 7d)\n"
+	"  --wait TIME      how long to wait for a publisher, or another gc, that holds the store (default: 1h)\n"
 	"  --dry-run        say what would be removed\n"
 	"  --json           the result as one JSON object\n"
 	"  --help           this text\n";
 
-enum { O_KEEP = 256, O_GRACE, O_DRY, O_JSON };
+enum { O_KEEP = 256, O_GRACE, O_WAIT, O_DRY, O_JSON };
 
 static const struct option options[] = {
-	{ "keep", 1, NULL, O_KEEP }, { "grace", 1, NULL, O_GRACE }, { "dry-run", 0, NULL, O_DRY },
+	{ "keep", 1, NULL, O_KEEP }, { "grace", 1, NULL, O_GRACE }, { "wait", 1, NULL, O_WAIT }, { "dry-run", 0, NULL, O_DRY },
 	{ "json", 0, NULL, O_JSON }, { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 },
 };
 
 #define SECOND 1000000000ull
-
-static int parse_grace(uint64_t *out, const char *text)
-{
-	static const struct { char unit; unsigned seconds; } units[] = {
-		{ '\0', 1 }, { 's', 1 }, { 'm', 60 }, { 'h', 3600 }, { 'd', 86400 },
-	};
-	uint64_t n = 0;
-	const char *c = text;
-
-	for (; *c >= '0' && *c <= '9' && n < 100000; c++)
-		n = n * 10 + (uint64_t)(*c - '0');
-	for (size_t i = 0; c != text && i < ARRAY_SIZE(units); i++) {
-		if (*c != units[i].unit || (*c && c[1]))
-			continue;
-		*out = n * units[i].seconds * SECOND;
-		return 0;
-	}
-	return cmd_usage("--grace takes a time such as 30s, 30m, 12h or 7d, not `%s'", text);
-}
+#define GRACE (7 * 86400 * SECOND)
+#define WAIT (3600 * SECOND)
 
 static int parse(struct wfs_gc_opts *o, bool *json, int argc, char **argv)
 {
@@ -59,7 +43,11 @@ static int parse(struct wfs_gc_opts *o, bool *json, int argc, char **argv)
 				return EXIT_USAGE;
 			break;
 		case O_GRACE:
-			if (parse_grace(&o->grace_ns, optarg))
+			if (!cmd_time("--grace", optarg, &o->grace_ns))
+				return EXIT_USAGE;
+			break;
+		case O_WAIT:
+			if (!cmd_time("--wait", optarg, &o->lock.wait_ns))
 				return EXIT_USAGE;
 			break;
 		case O_DRY: o->dry_run = true; break;
@@ -89,13 +77,14 @@ static void print(const struct wfs_gc_opts *o, const struct wfs_gc_result *r, bo
 
 int cmd_gc(int argc, char **argv)
 {
-	struct wfs_gc_opts o = { .grace_ns = 7 * 86400 * SECOND, .cancel = &cmd_interrupted };
+	struct wfs_gc_opts o = { .grace_ns = GRACE, .cancel = &cmd_interrupted };
 	struct cmd_store s = { NULL, NULL, NULL };
 	struct wfs_gc_result res;
 	struct wfs_err err = { "" };
 	bool json = false;
 	int r;
 
+	cmd_lock(&o.lock, WAIT);
 	r = parse(&o, &json, argc, argv);
 	if (r)
 		return r;

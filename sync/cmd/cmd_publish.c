@@ -31,11 +31,14 @@ const char publish_help[] =
 	"  --strides LIST   at multiples of these numbers of versions, store deltas from so far back too\n"
 	"                   (default: 8,64; none: no such deltas)\n"
 	"  --workers N      threads that compare and compress (default: one a core)\n"
+	"  --wait TIME      wait so long for another publisher too, 30 or 10m; without it another publisher is an\n"
+	"                   error at once, and a gc is waited for 10 minutes\n"
 	"  --json           the result as one JSON object\n"
 	"  --quiet          no progress\n"
 	"  --help           this text\n";
 
 #define STRIDE_MAX 4096u
+#define WAIT_GC (600 * 1000000000ull)
 
 struct args {
 	struct wfs_publish_opts o;
@@ -44,14 +47,14 @@ struct args {
 };
 
 enum { O_LABEL = 256, O_PREVIOUS, O_CACHE, O_INCLUDE, O_EXCLUDE, O_EMPTY, O_FULL, O_ANCHOR, O_LIMIT,
-       O_STRIDES, O_WORKERS, O_JSON, O_QUIET };
+       O_STRIDES, O_WORKERS, O_WAIT, O_JSON, O_QUIET };
 
 static const struct option options[] = {
 	{ "label", 1, NULL, O_LABEL }, { "previous", 1, NULL, O_PREVIOUS }, { "cache", 1, NULL, O_CACHE },
 	{ "include", 1, NULL, O_INCLUDE }, { "exclude", 1, NULL, O_EXCLUDE }, { "allow-empty", 0, NULL, O_EMPTY },
 	{ "full", 0, NULL, O_FULL }, { "anchor", 1, NULL, O_ANCHOR }, { "anchor-limit", 1, NULL, O_LIMIT },
-	{ "strides", 1, NULL, O_STRIDES }, { "workers", 1, NULL, O_WORKERS }, { "json", 0, NULL, O_JSON },
-	{ "quiet", 0, NULL, O_QUIET }, { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 },
+	{ "strides", 1, NULL, O_STRIDES }, { "workers", 1, NULL, O_WORKERS }, { "wait", 1, NULL, O_WAIT },
+	{ "json", 0, NULL, O_JSON }, { "quiet", 0, NULL, O_QUIET }, { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 },
 };
 
 static int parse_anchor(struct args *a, const char *how)
@@ -127,6 +130,11 @@ static int parse(struct args *a, int argc, char **argv)
 		case O_QUIET: a->quiet = true; break;
 		case O_STRIDES:
 			if (parse_strides(a, optarg))
+				return EXIT_USAGE;
+			break;
+		case O_WAIT:
+			a->o.lock.wait_publisher = true;
+			if (!cmd_time("--wait", optarg, &a->o.lock.wait_ns))
 				return EXIT_USAGE;
 			break;
 		case O_WORKERS:
@@ -207,6 +215,7 @@ int cmd_publish(int argc, char **argv)
 	struct cmd_progress p;
 	int r;
 
+	cmd_lock(&a.o.lock, WAIT_GC);
 	r = parse(&a, argc, argv);
 	if (r == 0)
 		r = check_dirs(&a);
@@ -216,6 +225,8 @@ int cmd_publish(int argc, char **argv)
 	r = cmd_open(&s, true, &err);
 	if (r < 0)
 		return r == -EINVAL ? cmd_usage("%s", err.msg) : cmd_fail(r, &err);
+	if (a.quiet)
+		a.o.lock.tell = NULL;
 	cmd_progress_start(&p, a.quiet);
 	r = wfs_publish(s.st, a.dir, &a.o, &res, &p.p, &err);
 	cmd_progress_end(&p);

@@ -71,6 +71,37 @@ bool cmd_number(const char *text, uint64_t *out)
 	return true;
 }
 
+bool cmd_time(const char *option, const char *text, uint64_t *ns)
+{
+	static const struct { char unit; unsigned seconds; } units[] = {
+		{ '\0', 1 }, { 's', 1 }, { 'm', 60 }, { 'h', 3600 }, { 'd', 86400 },
+	};
+	uint64_t n = 0;
+	const char *c = text;
+
+	for (; *c >= '0' && *c <= '9' && n < 100000; c++)
+		n = n * 10 + (uint64_t)(*c - '0');
+	for (size_t i = 0; c != text && i < ARRAY_SIZE(units); i++) {
+		if (*c != units[i].unit || (*c && c[1]))
+			continue;
+		*ns = n * units[i].seconds * 1000000000ull;
+		return true;
+	}
+	cmd_usage("%s takes a time such as 30s, 30m, 12h or 7d, not `%s'", option, text);
+	return false;
+}
+
+static void say_waiting(void *arg, const char *who)
+{
+	(void)arg;
+	fprintf(stderr, "weightsync: waiting: %s\n", who);
+}
+
+void cmd_lock(struct wfs_lock *lock, uint64_t wait_ns)
+{
+	*lock = (struct wfs_lock){ .wait_ns = wait_ns, .cancel = &cmd_interrupted, .tell = say_waiting };
+}
+
 int cmd_open(struct cmd_store *s, bool create, struct wfs_err *err)
 {
 	struct wfs_store_opts o = { .cacert = s->cacert, .read_timeout_ms = 60000 };

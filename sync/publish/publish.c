@@ -429,7 +429,7 @@ static int steps(struct publish *p, struct wfs_err *err)
 	struct wfs_digest id;
 	int r;
 
-	r = wfs_store_lock(p->store, err);
+	r = wfs_store_lock(p->store, &p->o->lock, err);
 	if (r == 0)
 		r = wfs_scan(&p->in, p->dir, p->o, err);
 	if (r == 0)

@@ -43,7 +43,8 @@ struct wfs_backend {
 	int (*replace)(struct wfs_store *st, const char *name, const void *data, size_t len, struct wfs_err *err);
 	int (*put_begin)(struct wfs_put **out, struct wfs_store *st, struct wfs_err *err);
 	int (*list)(struct wfs_store *st, const char *dir, const struct wfs_store_name *names, size_t n, struct wfs_err *err);
-	int (*lock)(struct wfs_store *st, struct wfs_err *err);
+	int (*lock)(struct wfs_store *st, const struct wfs_lock *how, struct wfs_err *err);
+	void (*unlock)(struct wfs_store *st);
 	int (*each)(struct wfs_store *st, const char *kind, wfs_each_fn *fn, void *arg, struct wfs_err *err);
 	int (*remove)(struct wfs_store *st, const char *name, struct wfs_err *err);
 	bool local;

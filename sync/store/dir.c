@@ -141,6 +141,7 @@ static const struct wfs_backend dir_backend = {
 	.put_begin = wfs_dir_put_begin,
 	.list = wfs_dir_list,
 	.lock = wfs_dir_lock,
+	.unlock = wfs_dir_unlock,
 	.each = wfs_dir_each,
 	.remove = wfs_dir_remove,
 };

@@ -21,7 +21,8 @@ int wfs_dir_create(struct wfs_store *st, const char *name, const void *data, siz
 int wfs_dir_replace(struct wfs_store *st, const char *name, const void *data, size_t len, struct wfs_err *err);
 int wfs_dir_put_begin(struct wfs_put **out, struct wfs_store *st, struct wfs_err *err);
 int wfs_dir_list(struct wfs_store *st, const char *dir, const struct wfs_store_name *names, size_t n, struct wfs_err *err);
-int wfs_dir_lock(struct wfs_store *st, struct wfs_err *err);
+int wfs_dir_lock(struct wfs_store *st, const struct wfs_lock *how, struct wfs_err *err);
+void wfs_dir_unlock(struct wfs_store *st);
 int wfs_dir_each(struct wfs_store *st, const char *kind, wfs_each_fn *fn, void *arg, struct wfs_err *err);
 int wfs_dir_remove(struct wfs_store *st, const char *name, struct wfs_err *err);
 

@@ -2,15 +2,14 @@
 /*
  * dir_write.c - a store in a directory: what publishers do
  *
- *   tmp/<random>   in flight        lock   held by the publisher at work; its text says who
+ *   tmp/<random>   in flight
  *
  * 1. A name outside tmp/ appears with its whole content: written and synced in tmp/, then linked
  *    or renamed, then its directory synced.
  * 2. A commit is created by link(2), which fails when the name is taken; rename(2) would replace
  *    the other publisher's commit.
- * 3. A crash leaves garbage only in tmp/.  Whoever gets the lock sweeps it when it is old.
+ * 3. A crash leaves garbage only in tmp/.  Whoever gets the lock (dir_lock.c) sweeps it when it is old.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -18,13 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "weightfs/base.h"
 #include "weightfs/io.h"
 #include "store/dir.h"
-
-#define TMP_AGE_MAX 3600	/* seconds without a write, after which a temporary is nobody's */
 
 struct wfs_put {
 	struct wfs_dir *dir;
@@ -241,74 +237,4 @@ void wfs_put_abort(struct wfs_put *p)
 		return;
 	drop_temp(p);
 	free(p);
-}
-
-/* Best effort: what cannot be removed is only space. */
-static void sweep_tmp(struct wfs_dir *d)
-{
-	int fd = openat(d->fd, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	time_t now = time(NULL);
-	struct dirent *e;
-	struct stat sb;
-
-	if (!dir) {
-		wfs_close_fd(&fd);
-		return;
-	}
-	while ((e = readdir(dir)))
-		if (fstatat(fd, e->d_name, &sb, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(sb.st_mode) &&
-		    now - sb.st_mtime > TMP_AGE_MAX)
-			unlinkat(fd, e->d_name, 0);
-	closedir(dir);
-}
-
-static int busy(int fd, struct wfs_err *err)
-{
-	char who[128];
-	ssize_t n = pread(fd, who, sizeof(who) - 1, 0);
-
-	if (n <= 0)
-		return wfs_fail(err, -EBUSY, "another publisher is at work in this store");
-	who[n] = '\0';
-	who[strcspn(who, "\n")] = '\0';
-	return wfs_fail(err, -EBUSY, "another publisher is at work in this store: %s", who);
-}
-
-static int say_who(int fd, struct wfs_err *err)
-{
-	char host[64] = "", who[128];
-
-	gethostname(host, sizeof(host) - 1);
-	snprintf(who, sizeof(who), "process %ld on %s\n", (long)getpid(), host);
-	if (ftruncate(fd, 0) < 0)
-		return wfs_fail_sys(err, "write the store's lock file");
-	return wfs_pwrite(fd, who, strlen(who), 0, err);
-}
-
-/* An open file description's lock: it goes with the last descriptor, a crash included, and two
- * stores opened by one process exclude one another.  The file stays: unlinking it would let two
- * publishers lock two files. */
-int wfs_dir_lock(struct wfs_store *st, struct wfs_err *err)
-{
-	struct wfs_dir *d = st->priv;
-	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	WFS_AUTO(wfs_close_fd) int fd = -1;
-	int r;
-
-	if (d->lock >= 0)
-		return 0;
-	fd = openat(d->fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
-	if (fd < 0)
-		return wfs_fail_sys(err, "open the store's lock file");
-	if (fcntl(fd, F_OFD_SETLK, &fl) < 0)
-		return errno == EAGAIN || errno == EACCES ? busy(fd, err) :
-		       wfs_fail_sys(err, "lock the store");
-	r = say_who(fd, err);
-	if (r < 0)
-		return r;
-	sweep_tmp(d);
-	d->lock = fd;
-	fd = -1;
-	return 0;
 }

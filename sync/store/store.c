@@ -289,7 +289,15 @@ int wfs_store_remove(struct wfs_store *st, const char *name, struct wfs_err *err
 	return st->backend->remove ? st->backend->remove(st, name, err) : read_only(err);
 }
 
-int wfs_store_lock(struct wfs_store *st, struct wfs_err *err)
+int wfs_store_lock(struct wfs_store *st, const struct wfs_lock *how, struct wfs_err *err)
 {
-	return st->backend->lock ? st->backend->lock(st, err) : read_only(err);
+	static const struct wfs_lock at_once;
+
+	return st->backend->lock ? st->backend->lock(st, how ? how : &at_once, err) : read_only(err);
+}
+
+void wfs_store_unlock(struct wfs_store *st)
+{
+	if (st->backend->unlock)
+		st->backend->unlock(st);
 }
