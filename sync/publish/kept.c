@@ -266,7 +266,7 @@ static bool find_same(const struct wfs_kept *k, const struct wfs_kept *now, size
 int wfs_kept_catch_up(struct wfs_kept *k)
 {
 	struct wfs_kept now = { .store = k->store, .o = k->o, .err = k->err };
-	size_t first, seen = k->n_commits - k->first;
+	size_t first = 0, seen = k->n_commits - k->first;
 	int r = look(&now);
 
 	if (r == 0 && !find_same(k, &now, &first))
