@@ -49,11 +49,28 @@ static int read_freqs(uint32_t *slots, const uint8_t *at, const uint8_t *end, un
 	return r;
 }
 
+/* One turn of all coders, where LANES words are left: whether one takes a word is not guessed. */
+static inline const uint8_t *read_turn(uint8_t *classes, const uint32_t *slots, uint32_t state[LANES], const uint8_t *words)
+{
+	for (unsigned k = 0; k < LANES; k++) {
+		uint32_t x = state[k], slot = slots[(uint32_t)classes[k] << FREQ_BITS | (x & (FREQ_SUM - 1))], more;
+
+		x = ((slot & (FREQ_SUM - 1)) + 1) * (x >> FREQ_BITS) + (slot >> FREQ_BITS & (FREQ_SUM - 1));
+		more = x < STATE_MIN;
+		state[k] = x << 16 * more | (wfs_get16(words) & (0 - more));
+		words += 2 * more;
+		classes[k] = (uint8_t)(slot >> 2 * FREQ_BITS);
+	}
+	return words;
+}
+
 static const uint8_t *read_tokens(uint8_t *classes, uint32_t n, const uint32_t *slots, uint32_t state[LANES],
 				  const uint8_t *words, const uint8_t *end)
 {
 	uint32_t i = wfs_d2_portable ? 0 : wfs_d2_tokens_fast(classes, n, slots, state, &words, end);
 
+	for (; i % LANES == 0 && i + LANES <= n && end - words >= 2 * LANES; i += LANES)
+		words = read_turn(classes + i, slots, state, words);
 	for (; i < n; i++) {
 		uint32_t x = state[i % LANES], slot = slots[(uint32_t)classes[i] << FREQ_BITS | (x & (FREQ_SUM - 1))];
 

@@ -111,7 +111,7 @@ static inline uint64_t take_change(struct source *s, struct wfs_d2_model *m, uns
 	return take_raw(s, 1) ? 0 - mag : mag;
 }
 
-/* Walk until nothing that is left can change. */
+/* Walk until nothing that is left can change.  Every turn passes a unit, so it ends whatever the bytes are. */
 static inline __attribute__((always_inline))
 void decode(uint8_t *units, const struct wfs_d2_walk *w, struct wfs_d2_model *m, struct source *s, unsigned width,
 	    unsigned bits)
@@ -120,7 +120,7 @@ void decode(uint8_t *units, const struct wfs_d2_walk *w, struct wfs_d2_model *m,
 	uint64_t from_sum = 0;
 	uint32_t from = 0;
 
-	while (from_sum != total) {
+	while (from_sum != total && from < w->n) {
 		uint32_t v = (uint32_t)s->x & ((1u << SURVIVAL_BITS) - 1), below;
 		bool none = v < wfs_d2_survival(DIST_MAX);
 		uint64_t target = wfs_d2_weight_at(m->rate, none ? DIST_MAX + 1 : wfs_d2_survival_at(v));

@@ -94,7 +94,8 @@ void note_none(struct symbols *s, struct wfs_d2_model *m, const struct wfs_d2_wa
 	wfs_d2_adapt_rate(&m->rate, dist, false);
 }
 
-/* To `unit`, which changes; `sum` is the weight of all before it. */
+/* To `unit`, which changes; `sum` is the weight of all before it.  Wrong sums do not keep it from ending: what was
+ * stored then decodes to something else, which is found. */
 static inline __attribute__((always_inline))
 int walk_to(struct symbols *s, struct wfs_d2_model *m, const struct wfs_d2_walk *w, struct at *at, uint32_t unit,
 	    uint64_t sum, uint32_t weight, unsigned width, struct wfs_err *err)
@@ -109,7 +110,7 @@ int walk_to(struct symbols *s, struct wfs_d2_model *m, const struct wfs_d2_walk 
 		with = wfs_d2_dist(m->rate, sum - at->from_sum + weight);
 		if (sum == at->from_sum)
 			with = WFS_MIN(with, DIST_MAX);
-		if (with <= DIST_MAX)
+		if (with <= DIST_MAX || at->from >= unit)
 			break;
 		note_none(s, m, w, at, width);
 	}
@@ -128,7 +129,7 @@ int walk_to_end(struct symbols *s, struct wfs_d2_model *m, const struct wfs_d2_w
 {
 	uint64_t sum = w->sums[w->n_groups], dist;
 
-	while (at->from_sum != sum) {
+	while (at->from_sum != sum && at->from < w->n) {
 		if (make_room(s, err) < 0)
 			return -ENOMEM;
 		dist = wfs_d2_dist(m->rate, sum - at->from_sum);

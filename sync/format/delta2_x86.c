@@ -162,13 +162,42 @@ uint32_t wfs_d2_tokens_fast(uint8_t *classes, uint32_t n, const uint32_t *slots,
 #define TOKENS16	64		/* of 16 bits there are so many, and they leave at most 13 open */
 #define APPLY_BITS	(16 * 13 + PEEK_SPARE)
 
+/* What the tokens of 16 bits stand for. */
+struct meaning {
+	uint16_t base[TOKENS16];
+	uint8_t n_bits[TOKENS16];
+};
+
+static void make_meaning(struct meaning *m)
+{
+	for (unsigned t = 0; t < TOKENS16; t++) {
+		m->base[t] = (uint16_t)(t < TOKEN_PLAIN ? t : wfs_d2_token_base(t));
+		m->n_bits[t] = (uint8_t)wfs_d2_token_bits(t);
+	}
+}
+
+/* The change a token and the next bits say. */
+static inline uint16_t change_of(struct wfs_d2_bits *b, const struct meaning *m, unsigned token)
+{
+	unsigned len = m->n_bits[token];
+	uint64_t low = wfs_get64(b->data + b->at / 8) >> b->at % 8 & ((1u << len) - 1);
+
+	b->at += len;
+	return (uint16_t)wfs_d2_unfold(m->base[token] + low);
+}
+
+#define MANY	6		/* of 16: then all are done alike, rather than guessing which are not plain */
+
 /* Sixteen units of 16 bits: those whose token is the change itself at once, then the others. */
 AVX2 static uint32_t apply(uint8_t *units, const uint8_t *tokens, uint32_t n, struct wfs_d2_bits *b)
 {
 	const __m128i plain = _mm_set1_epi8(TOKEN_PLAIN), too_many = _mm_set1_epi8(TOKENS16);
+	struct wfs_d2_bits at = *b;		/* not in memory that stores might change */
+	struct meaning m;
 	uint32_t i = 0;
 
-	for (; i + 16 <= n && wfs_d2_bits_left(b) >= APPLY_BITS; i += 16) {
+	make_meaning(&m);
+	for (; i + 16 <= n && wfs_d2_bits_left(&at) >= APPLY_BITS; i += 16) {
 		__m128i t = _mm_loadu_si128((const __m128i *)(tokens + i)), longer;
 		__m256i *to = (__m256i *)(units + 2 * (size_t)i), z, d;
 		unsigned left;
@@ -176,19 +205,27 @@ AVX2 static uint32_t apply(uint8_t *units, const uint8_t *tokens, uint32_t n, st
 		if (_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_max_epu8(t, too_many), t)))
 			break;
 		longer = _mm_cmpeq_epi8(_mm_max_epu8(t, plain), t);
+		left = (unsigned)_mm_movemask_epi8(longer);
+		if (__builtin_popcount(left) > MANY) {
+			uint16_t changes[16];
+
+			for (unsigned k = 0; k < 16; k++)
+				changes[k] = change_of(&at, &m, tokens[i + k]);
+			d = _mm256_loadu_si256((const __m256i *)changes);
+			_mm256_storeu_si256(to, _mm256_add_epi16(_mm256_loadu_si256(to), d));
+			continue;
+		}
 		z = _mm256_cvtepu8_epi16(_mm_andnot_si128(longer, t));
 		d = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_and_si256(z, _mm256_set1_epi16(1)));
 		d = _mm256_xor_si256(d, _mm256_srli_epi16(z, 1));
 		_mm256_storeu_si256(to, _mm256_add_epi16(_mm256_loadu_si256(to), d));
-		for (left = (unsigned)_mm_movemask_epi8(longer); left; left &= left - 1) {
-			uint32_t k = i + (unsigned)__builtin_ctz(left), token = tokens[k], len = wfs_d2_token_bits(token);
-			uint64_t low = wfs_get64(b->data + b->at / 8) >> b->at % 8 & ((1u << len) - 1);
+		for (; left; left &= left - 1) {
+			uint32_t k = i + (unsigned)__builtin_ctz(left);
 
-			b->at += len;
-			wfs_d2_store(units, k, 2, wfs_d2_load(units, k, 2) +
-				     wfs_d2_unfold(wfs_d2_token_base(token) + low));
+			wfs_d2_store(units, k, 2, wfs_d2_load(units, k, 2) + change_of(&at, &m, tokens[k]));
 		}
 	}
+	b->at = at.at;
 	return i;
 }
 
