@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include "replica/internal.h"
+#include "replica/ways.h"
 #include "test.h"
 #include "toystore.h"
 
@@ -599,7 +600,44 @@ static void test_many_wants_build_a_block_once(void)
 	teardown(&f);
 }
 
-TEST_MAIN(T(test_a_version_is_built_and_read), T(test_lazy_reads_random_ranges),
+/* Two versions, each with a way from the other, by its delta and by an undo list; of `there` blocks are there, so what
+ * it costs is a share of its bases'.  What is chosen leads to what is fetched in full, whatever the shares. */
+static void test_choices_have_no_cycle(void)
+{
+	for (uint32_t missing = 1; missing <= 1024; missing *= 2) {
+		uint32_t to[2] = { 0, 1 };
+		struct wfs_way first[] = {
+			{ .cost = 100, .hinted = true, .back = 1, .bases = &to[1], .n_bases = 1 },
+			{ .cost = 3000000000, .hinted = true, .full = true },
+		};
+		struct wfs_way second[] = {
+			{ .cost = 0, .hinted = true, .undo = true, .bases = &to[0], .n_bases = 1 },
+			{ .cost = 1000000000, .hinted = true, .full = true },
+		};
+		struct wfs_place places[] = {
+			{ .missing = missing, .ways = first, .n_ways = ARRAY_SIZE(first) },
+			{ .missing = 1024, .ways = second, .n_ways = ARRAY_SIZE(second) },
+		};
+		struct wfs_ways g = { .v = places, .n = ARRAY_SIZE(places) };
+
+		for (unsigned order = 0; order < 2; order++) {
+			uint32_t at = 0;
+			unsigned steps = 0;
+
+			wfs_ways_choose(&g);
+			while (places[at].best >= 0 && places[at].ways[places[at].best].n_bases > 0 && steps < 10) {
+				at = places[at].ways[places[at].best].bases[0];
+				steps++;
+			}
+			CHECK(steps < 10);
+			CHECK_INT(places[at].ways[places[at].best].full, true, "it ends with a full copy");
+			CHECK(places[0].cost <= 3000000001);
+			places[1].missing = missing;	/* both partly there */
+		}
+	}
+}
+
+TEST_MAIN(T(test_choices_have_no_cycle), T(test_a_version_is_built_and_read), T(test_lazy_reads_random_ranges),
 	  T(test_moved_bytes_through_many_versions), T(test_an_anchor_shortens_the_way),
 	  T(test_only_what_is_new_travels), T(test_restart_serves_without_fetching), T(test_a_killed_build_goes_on),
 	  T(test_rot_in_an_image_is_found_and_mended), T(test_what_is_lent_was_checked),

@@ -7,8 +7,9 @@
  * it comes from is first only a hint from version objects, and exact once its table is here.  A cost
  * is counted in bytes to fetch; what lies in a stash already costs nothing.
  *
- * Undo tables lead backwards, so the graph may have cycles.  A choice is changed only for a cheaper one and
- * each way costs something, so what is chosen has none.
+ * Undo tables lead backwards, so the graph may have cycles; what is chosen never has one.  Costs do not see to that: a
+ * place of which most blocks are there may cost less than what the others are built from.  So no place chooses a
+ * way whose bases, as they are chosen, are built from the place itself.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -283,6 +284,32 @@ static uint64_t cost_by(const struct wfs_ways *g, const struct wfs_place *p, con
 	return p->missing == 1024 ? sum : sum / 1024 * p->missing + 1;
 }
 
+/* Is `place`, as it is chosen now, built from `from`? */
+static bool leads_to(struct wfs_ways *g, uint32_t place, uint32_t from)
+{
+	struct wfs_place *p = &g->v[place];
+	const struct wfs_way *w = p->best >= 0 ? &p->ways[p->best] : NULL;
+
+	if (place == from)
+		return true;
+	if (p->seen == g->searches || !w)
+		return false;
+	p->seen = g->searches;
+	for (uint32_t i = 0; i < w->n_bases; i++)
+		if (leads_to(g, w->bases[i], from))
+			return true;
+	return false;
+}
+
+static bool is_circular(struct wfs_ways *g, uint32_t place, const struct wfs_way *w)
+{
+	g->searches++;
+	for (uint32_t i = 0; i < w->n_bases; i++)
+		if (leads_to(g, w->bases[i], place))
+			return true;
+	return false;
+}
+
 void wfs_ways_choose(struct wfs_ways *g)
 {
 	bool changed = true;
@@ -304,7 +331,7 @@ void wfs_ways_choose(struct wfs_ways *g)
 			for (unsigned k = 0; k < p->n_ways && !p->held && !p->base; k++) {
 				uint64_t cost = cost_by(g, p, &p->ways[k], &steps);
 
-				if (cost >= p->cost)
+				if (cost >= p->cost || is_circular(g, (uint32_t)i, &p->ways[k]))
 					continue;
 				p->cost = cost;
 				p->steps = steps;

@@ -37,6 +37,7 @@ struct wfs_place {
 	uint64_t cost;			/* by the best way, with its bases; UINT64_MAX: none */
 	unsigned steps;
 	int best;
+	uint32_t seen;			/* the last search that came by */
 };
 
 struct wfs_ways {
@@ -44,6 +45,7 @@ struct wfs_ways {
 	struct wfs_image *target;
 	bool net, demand;
 	uint64_t tables;		/* bytes of tables in memory */
+	uint32_t searches;
 	struct wfs_err *err;
 	int failed;			/* the first thing that did not work, and why; 0: none */
 	struct wfs_err why;
