@@ -242,6 +242,37 @@ test_pull_onto_an_older_one_and_onto_a_file()
 	[ "$(cat "$TMPDIR/pull.file")" = text ]
 }
 
+# A version that lacks a directory of the last one takes it away, unless somebody put something there.
+test_pull_onto_one_with_more_directories()
+{
+	local s=$TMPDIR/dirs.store d=$TMPDIR/dirs
+
+	cp -a "$models/a" "$d.1"
+	mkdir -p "$d.1/tokenizer/words"
+	echo one >"$d.1/tokenizer/vocab.json"
+	echo two >"$d.1/tokenizer/words/more.json"
+	publish "$d.1" "$s" >/dev/null
+	publish "$models/b" "$s" >/dev/null
+	for change in none "echo mine >tokenizer/words/notes" "echo changed >tokenizer/vocab.json" "mkdir tokenizer/empty" \
+		"ln -s vocab.json tokenizer/link"; do
+		rm -rf "$d.pulled"
+		weightsync pull --quiet "$s" "$d.pulled" --version 1
+		diff -r "$d.pulled" "$d.1"
+		if [ "$change" = none ]; then
+			weightsync pull --quiet "$s" "$d.pulled" || fail "a directory of version 1"
+			diff -r "$d.pulled" "$models/b"
+			continue
+		fi
+		(cd "$d.pulled" && eval "$change")
+		cp -a "$d.pulled" "$d.before"
+		! weightsync pull --quiet "$s" "$d.pulled" 2>"$TMPDIR/pull.err" || fail "gone in spite of: $change"
+		grep -q 'holds tokenizer' "$TMPDIR/pull.err"
+		diff -r --no-dereference "$d.pulled" "$d.before"
+		rm -rf "$d.before"
+	done
+	[ -z "$(find "$TMPDIR" -maxdepth 1 -name '.dirs*')" ] || fail "something is left beside it"
+}
+
 for t in $(declare -F | sed -n 's/^declare -f \(test_\)/\1/p'); do
 	run "$t"
 done

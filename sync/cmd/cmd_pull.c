@@ -101,27 +101,80 @@ static bool in_version(const struct wfs_version *v, const char *name)
 	return false;
 }
 
+static bool is_dots(const char *name)
+{
+	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+/* The time of a shard in DIR: what pull delivers has its version's time, all of it, to the nanosecond. */
+static bool find_shard(int dir, DIR *d, struct timespec *when)
+{
+	struct dirent *e;
+	struct stat st;
+	bool found = false;
+
+	while (!found && (e = readdir(d))) {
+		const char *dot = strrchr(e->d_name, '.');
+
+		found = dot && strcmp(dot, ".safetensors") == 0 && fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	}
+	if (found)
+		*when = st.st_mtim;
+	rewinddir(d);
+	return found;
+}
+
+/* Did a pull make the directory?  Then there are files below it, all of that time, and nothing else. */
+static bool is_delivered(int parent, const char *name, const struct timespec *when)
+{
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+	struct stat st;
+	bool ours = d;
+	unsigned n = 0;
+
+	if (!d) {
+		wfs_close_fd(&fd);
+		return false;
+	}
+	while (ours && (e = readdir(d))) {
+		if (is_dots(e->d_name))
+			continue;
+		n++;
+		ours = fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+		if (ours && S_ISDIR(st.st_mode))
+			ours = is_delivered(fd, e->d_name, when);
+		else if (ours)
+			ours = S_ISREG(st.st_mode) && st.st_mtim.tv_sec == when->tv_sec && st.st_mtim.tv_nsec == when->tv_nsec;
+	}
+	closedir(d);
+	return ours && n > 0;
+}
+
 /* The swap replaces all of DIR, so a home directory given by mistake must not get that far: DIR holds
- * nothing but names of the version, or is a flat directory with shards (of another version). */
+ * nothing but names of the version, or is a directory with shards (of another version), in which every
+ * directory came with these. */
 static int check_target(struct pull *p, struct wfs_err *err)
 {
 	char odd[NAME_MAX + 1] = "";
-	bool shards = false, odd_dir = false;
+	bool shards, odd_dir = false;
+	struct timespec when = { 0, 0 };
 	struct dirent *e;
 	struct stat st;
 	DIR *d = opendir(p->target);
 
 	if (!d)
 		return wfs_fail_sys(err, "read %s", p->target);
-	while ((e = readdir(d))) {
-		const char *dot = strrchr(e->d_name, '.');
-
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
-		shards |= dot && strcmp(dot, ".safetensors") == 0;
-		if (odd_dir || in_version(wfs_model_version(p->m), e->d_name))
+	shards = find_shard(dirfd(d), d, &when);
+	while (!odd_dir && (e = readdir(d))) {
+		if (is_dots(e->d_name) || in_version(wfs_model_version(p->m), e->d_name))
 			continue;
 		odd_dir = fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+		if (odd_dir && shards && is_delivered(dirfd(d), e->d_name, &when)) {
+			odd_dir = false;
+			continue;
+		}
 		snprintf(odd, sizeof(odd), "%s", e->d_name);
 	}
 	closedir(d);
