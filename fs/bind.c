@@ -318,9 +318,8 @@ static void close_job(struct bind *b, const struct job *job, uint64_t ticks)
 		slot_close(&b->table, job->shell_id, ticks);
 }
 
-void bind_close(struct bind *b, pid_t pid)
+void bind_close(struct bind *b, struct bind_key key)
 {
-	struct bind_key key = bind_caller(b, pid);
 	struct job job;
 
 	if (b->mode == BIND_NONE)

@@ -50,9 +50,10 @@ struct wfs_model *bind_latest(struct bind *b, struct bind_key key);
 /* It used a file of that version: a use of its binding, if that is the same version. */
 void bind_touch(struct bind *b, struct bind_key key, uint64_t sequence);
 
-/* Process pid (0: one we cannot see) was told what is newest: what its job starts from now on, and
- * what it looks for itself, is at least that.  Processes that run keep what they have. */
-void bind_close(struct bind *b, pid_t pid);
+/* This process (pid 0: one we cannot see) was told what is newest: what its job starts from now on, and
+ * what it looks for itself, is at least that.  Processes that run keep what they have.  One that has
+ * ended changes nothing, whoever has its number now. */
+void bind_close(struct bind *b, struct bind_key key);
 
 void bind_sweep(struct bind *b);	/* once a second: drop what has expired or died */
 void bind_count(struct bind *b, struct bind_counts *out);

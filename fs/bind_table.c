@@ -150,11 +150,13 @@ struct known *known_find(struct bind_table *t, struct bind_key key)
 {
 	struct known **p = known_head(t, key.pid);
 
-	while (*p && (*p)->key.pid != key.pid)
-		p = &(*p)->next;
-	if (*p && (*p)->key.start != key.start)
-		known_drop(t, p);
-	return *p && (*p)->key.pid == key.pid ? *p : NULL;
+	while (*p && ((*p)->key.pid != key.pid || (*p)->key.start != key.start)) {
+		if ((*p)->key.pid == key.pid && (*p)->key.start < key.start)
+			known_drop(t, p);
+		else
+			p = &(*p)->next;
+	}
+	return *p;
 }
 
 struct known *known_of_pid(struct bind_table *t, pid_t pid)
@@ -195,9 +197,12 @@ static int open_pidfd(const struct bind_table *t, pid_t pid)
 
 struct known *known_add(struct bind_table *t, struct bind_key key, struct bind_key *dropped)
 {
-	struct known **p = known_head(t, key.pid), *k = malloc(sizeof(*k));
+	struct known **p = known_head(t, key.pid), *k;
 
 	*dropped = (struct bind_key){ 0 };
+	if (known_of_pid(t, key.pid))
+		return NULL;
+	k = malloc(sizeof(*k));
 	if (!k)
 		return NULL;
 	if (t->n >= BIND_MAX)

@@ -51,9 +51,11 @@ void table_free(struct bind_table *t);
 
 /* By number alone: it may be a dead process's. */
 struct known *known_of_pid(struct bind_table *t, pid_t pid);
-/* NULL: not known.  An entry of the same number and another start is dropped. */
+/* NULL: not known.  An entry of the same number and an earlier start is dropped: its process is dead.  One
+ * with a later start stays, since it is the key that is old: of who opened a file that others close. */
 struct known *known_find(struct bind_table *t, struct bind_key key);
-/* A new entry; NULL: out of memory.  *dropped: a bound process that had to go for it, key.pid 0: none. */
+/* A new entry for what known_find does not know; NULL: out of memory, or the process has ended and its
+ * number is another's.  *dropped: a bound process that had to go for it, key.pid 0: none. */
 struct known *known_add(struct bind_table *t, struct bind_key key, struct bind_key *dropped);
 bool known_alive(const struct known *k);
 void known_bind(struct bind_table *t, struct known *k, struct wfs_model *m);	/* takes m over */

@@ -148,6 +148,7 @@ static void accept_peer(struct control *c)
 			break;
 		p->fd = fd;
 		p->cred = cred;
+		p->user = bind_caller(c->fs->bind, cred.pid);
 		p->state = PEER_READS;
 		p->deadline_ns = in_ms(TALK_MS);
 		return;

@@ -62,7 +62,7 @@ static void look_wait(struct control *c, struct peer *p, bool late)
 	if (sequence <= p->above && !late)
 		return;
 	if (sequence > p->above)	/* before it is told: what it starts then sees that version */
-		bind_close(c->fs->bind, p->cred.pid);
+		bind_close(c->fs->bind, p->user);
 	wfs_buf_printf(&p->out, "{\"newest\":%" PRIu64 "%s}", sequence,
 		       sequence > p->above ? "" : ",\"timeout\":true");
 	peer_answer(p);

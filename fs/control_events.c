@@ -41,7 +41,7 @@ int control_event(struct wfs_buf *out, const struct fs *fs, const struct wfs_mod
 static void tell(struct control *c, struct peer *p, struct wfs_model *m, uint64_t skipped)
 {
 	p->above = wfs_model_version(m)->sequence;
-	bind_close(c->fs->bind, p->cred.pid);	/* before it is told: what it starts then sees that version */
+	bind_close(c->fs->bind, p->user);	/* before it is told: what it starts then sees that version */
 	if (control_event(&p->out, c->fs, m, skipped) < 0)
 		peer_drop(c, p);
 	else

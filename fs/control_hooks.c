@@ -58,7 +58,7 @@ static void look_hook(struct control *c, struct peer *p, bool late)
 	struct wfs_model *m = wfs_replica_latest(c->fs->replica);
 
 	if (m && wfs_model_version(m)->sequence > p->above) {
-		bind_close(c->fs->bind, p->cred.pid);	/* a program that it runs sees that version behind latest too */
+		bind_close(c->fs->bind, p->user);	/* a program that it runs sees that version behind latest too */
 		if (hooktab_begin(c->fs->hooktab, p->hook, m) < 0)
 			peer_refuse(p, "the hook has gone");
 		else

@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "bind.h"
 #include "control.h"
 #include "weightfs/buf.h"
 
@@ -37,6 +38,7 @@ struct peer {
 	int fd;				/* -1: free */
 	enum peer_state state;
 	struct ucred cred;		/* who connected */
+	struct bind_key user;		/* the same, safe against reuse of its number */
 	uint64_t deadline_ns;
 	char line[CONTROL_LINE_MAX];
 	size_t len, sent;

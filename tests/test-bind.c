@@ -213,7 +213,7 @@ static void test_who_loses_nothing_goes_first(void)
 	look(b, loads);
 	look(b, asked);
 	crowd(b, BIND_MAX);
-	bind_close(b, asked);			/* its version ended, although it was used last */
+	bind_close(b, bind_caller(b, asked));	/* its version ended, although it was used last */
 	newest = 2;
 	one_more(b);
 	CHECK_INT((long long)dropped(b), 0, "for one that had none");
@@ -269,5 +269,26 @@ static void test_a_sweep_makes_room(void)
 	end_bind(b);
 }
 
+/* A file or a socket that a process left to another one when it ended speaks for nobody: not for the
+ * process either that has its number now. */
+static void test_an_old_key_ends_nobodys_version(void)
+{
+	struct bind *b = new_bind(BIND_JOB);
+	pid_t loads = child();
+	struct bind_key key = bind_caller(b, loads), old = { .pid = loads, .start = key.start - 1 };
+
+	CHECK_INT((long long)look(b, loads), 1, "the first look");
+	newest = 2;
+	bind_touch(b, old, 1);
+	CHECK_INT((long long)look(b, loads), 1, "after another one's file was closed");
+	bind_close(b, old);
+	CHECK_INT((long long)look(b, loads), 1, "after another one's socket was answered");
+	look_as(b, old);
+	CHECK_INT((long long)look(b, loads), 1, "after another one's late look");
+	end_child(loads);
+	end_bind(b);
+}
+
 TEST_MAIN(T(test_the_longest_unused_goes), T(test_a_flood_is_one_line), T(test_who_loses_nothing_goes_first),
-	  T(test_a_job_gives_it_back), T(test_a_sweep_makes_room))
+	  T(test_a_job_gives_it_back), T(test_a_sweep_makes_room),
+	  T(test_an_old_key_ends_nobodys_version))
