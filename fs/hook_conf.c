@@ -184,7 +184,9 @@ static int url_ok(const char *url)
 {
 	const char *host = strncmp(url, "http://", 7) == 0 ? url + 7 : strncmp(url, "https://", 8) == 0 ? url + 8 : NULL;
 
-	if (!host || !*host || memchr(host, '@', strcspn(host, "/?#")))
+	size_t len = host ? strcspn(host, "/?#") : 0;
+
+	if (!len || memchr(host, '@', len) || memchr(host, '{', len))	/* no version says whom to ask */
 		return false;
 	for (const char *p = url; *p; p++)
 		if ((unsigned char)*p <= ' ' || *p == 127 || *p == '\\')

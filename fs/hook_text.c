@@ -19,13 +19,15 @@ static int put_json(struct wfs_buf *out, const char *text)
 	return r < 0 ? r : wfs_buf_append(out, quoted.data + 1, quoted.len - 2);
 }
 
-static int put_url(struct wfs_buf *out, const char *text)
+/* In foreign text slashes and dots are encoded too: a label "../shutdown" must not choose whom the request,
+ * with its secrets, goes to. */
+static int put_url(struct wfs_buf *out, const char *text, bool foreign)
 {
-	static const char plain[] = "-._~/0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+	static const char plain[] = "/.-_~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 	int r = 0;
 
 	for (; r == 0 && *text; text++)
-		r = strchr(plain, *text) ? wfs_buf_append(out, text, 1) :
+		r = strchr(foreign ? plain + 2 : plain, *text) ? wfs_buf_append(out, text, 1) :
 					   wfs_buf_printf(out, "%%%02X", (unsigned char)*text);
 	return r;
 }
@@ -36,8 +38,9 @@ int hook_expand(struct wfs_buf *out, const char *template, enum hook_text how, c
 	char version[24];
 	const struct {
 		const char *name, *value;
-	} places[] = { { "{version}", version }, { "{path}", e->path }, { "{label}", e->label },
-		       { "{id}", e->id }, { "{mount}", mount } };
+		bool foreign;
+	} places[] = { { "{version}", version, false }, { "{path}", e->path, false }, { "{label}", e->label, true },
+		       { "{id}", e->id, true }, { "{mount}", mount, false } };
 	int r = 0;
 
 	snprintf(version, sizeof(version), "%" PRIu64, e->sequence);
@@ -51,7 +54,8 @@ int hook_expand(struct wfs_buf *out, const char *template, enum hook_text how, c
 			r = wfs_buf_append(out, template, 1);
 		} else {
 			n = strlen(places[i].name);
-			r = how == HOOK_JSON ? put_json(out, places[i].value) : put_url(out, places[i].value);
+			r = how == HOOK_JSON ? put_json(out, places[i].value) :
+					       put_url(out, places[i].value, places[i].foreign);
 		}
 		template += n;
 	}

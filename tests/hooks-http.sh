@@ -109,7 +109,7 @@ test_own_requests()
 	start_hooks
 	until_true 20 hook_is engine told 2
 	[ "$(requests | sed -n 1p | jq -r .line)" = \
-	  "PUT /models/2/$(jq -rn --arg l "$label" '$l | @uri' | sed "s/'/%27/g; s/(/%28/g; s/)/%29/g; s/%2F/\//g") HTTP/1.1" ]
+	  "PUT /models/2/$(jq -rn --arg l "$label" '$l | @uri' | sed "s/'/%27/g; s/(/%28/g; s/)/%29/g; s/[.]/%2E/g") HTTP/1.1" ]
 	requests | sed -n 1p | jq -r .body >"$TMPDIR/body"
 	[ "$(jq -r .label "$TMPDIR/body")" = "$label" ]
 	[ "$(jq -r '.p + .other + (.v | tostring)' "$TMPDIR/body")" = "$M/versions/2{nothing}2" ]
@@ -117,6 +117,25 @@ test_own_requests()
 	[ "$(requests | sed -n 1p | jq -r '.headers[]' | grep -c '^Content-Type')" = 1 ]
 	requests | sed -n 2p | jq -r .line | grep -qE '^GET /done\?id=[0-9a-f]{64} HTTP/1.1$'
 	[ ! -e "$TMPDIR/ran" ]
+}
+
+# A label is text in the URL, whatever it looks like: it cannot choose another path, to which the token goes too.
+test_a_label_leads_nowhere_else()
+{
+	fresh
+	start_engine
+	conf "url = http://127.0.0.1:$port" 'request = POST /v1/{label}/reload'
+	for label in '../../shutdown?' '..' '.'; do
+		publish "$label"
+		shown "$n"
+		weightfs hooks "$M" --config "$CONF" --once 2>/dev/null
+		requests | tail -n 1 | jq -r .line
+	done >"$TMPDIR/lines"
+	diff - "$TMPDIR/lines" <<-'END'
+	POST /v1/%2E%2E%2F%2E%2E%2Fshutdown%3F/reload HTTP/1.1
+	POST /v1/%2E%2E/reload HTTP/1.1
+	POST /v1/%2E/reload HTTP/1.1
+	END
 }
 
 test_secrets_come_from_files_and_go_nowhere_else()
@@ -360,6 +379,8 @@ test_mistakes_in_the_configuration()
 [hook "a"]\nmount=@M@\npreset=tgi\n|one of
 [hook "a"]\nmount=@M@\nrequest=POST http://u:p@h/\n|without credentials
 [hook "a"]\nmount=@M@\nrequest=POST ftp://h/\n|no URL
+[hook "a"]\nmount=@M@\nrequest=POST http://{label}/x\n|no URL
+[hook "a"]\nmount=@M@\nrequest=POST http://h.{label}:1/x\n|no URL
 [hook "a"]\nmount=@M@\nrequest=POST /x\n|url= is missing
 [hook "a"]\nmount=@M@\nrequest=http://h/\n|METHOD URL
 [hook "a"]\nmount=@M@\nbody={}\n|stands after
