@@ -94,9 +94,9 @@ static int receive(struct wfs_buf *out, int fd, unsigned timeout_ms, struct wfs_
 		n = read(fd, buf, sizeof(buf));
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
+		if (n < 0 && errno != ECONNRESET)
 			return wfs_fail_sys(err, "control socket");
-		if (n == 0)
+		if (n <= 0)
 			break;
 		if (wfs_buf_append(out, buf, (size_t)n) < 0)
 			return wfs_fail(err, -ENOMEM, "out of memory");
@@ -123,6 +123,8 @@ int client_open(const struct client *c, const char *line, struct wfs_err *err)
 	if (fd < 0)
 		return fd;
 	if (send(fd, line, len, MSG_NOSIGNAL) == (ssize_t)len && send(fd, "\n", 1, MSG_NOSIGNAL) == 1)
+		return fd;
+	if (errno == EPIPE)		/* it has answered already: it has too many connections */
 		return fd;
 	r = wfs_fail_sys(err, "control socket");
 	close(fd);

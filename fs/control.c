@@ -131,29 +131,49 @@ static void peer_read(struct control *c, struct peer *p)
 	}
 }
 
-static void accept_peer(struct control *c)
+/* A place for another connection of this user; NULL: there are too many. */
+static struct peer *find_place(struct control *c, uid_t user)
 {
-	struct ucred cred;
-	socklen_t len = sizeof(cred);
-	int fd = accept4(c->fixed[FD_LISTEN], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	unsigned strangers = 0, same = 0;
+	struct peer *place = NULL;
 
-	if (fd < 0)
-		return;
 	for (size_t i = 0; i < CONTROL_PEERS_MAX; i++) {
 		struct peer *p = &c->peer[i];
 
-		if (p->fd >= 0)
+		if (p->fd < 0) {
+			place = place ? place : p;
 			continue;
-		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
-			break;
-		p->fd = fd;
-		p->cred = cred;
-		p->user = bind_caller(c->fs->bind, cred.pid);
-		p->state = PEER_READS;
-		p->deadline_ns = in_ms(TALK_MS);
+		}
+		strangers += !control_is_owner(p->cred.uid);
+		same += p->cred.uid == user;
+	}
+	if (!control_is_owner(user) && (strangers >= CONTROL_STRANGERS_MAX || same >= CONTROL_STRANGER_MAX))
+		return NULL;
+	return place;
+}
+
+static void accept_peer(struct control *c)
+{
+	static const char full[] = "{\"error\":\"too many connections\"}\n";
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	int fd = accept4(c->fixed[FD_LISTEN], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct peer *p = NULL;
+
+	if (fd < 0)
+		return;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0)
+		p = find_place(c, cred.uid);
+	if (!p) {
+		(void)!send(fd, full, sizeof(full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		close(fd);
 		return;
 	}
-	close(fd);			/* too many */
+	p->fd = fd;
+	p->cred = cred;
+	p->user = bind_caller(c->fs->bind, cred.pid);
+	p->state = PEER_READS;
+	p->deadline_ns = in_ms(TALK_MS);
 }
 
 /* ---- the thread ---- */

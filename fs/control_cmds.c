@@ -107,9 +107,14 @@ static const struct command {
 	{ "stop", OWNER, command_stop },
 };
 
+bool control_is_owner(uid_t user)
+{
+	return user == 0 || user == geteuid();
+}
+
 static bool allowed(const struct command *cmd, const struct peer *p)
 {
-	return cmd->who == ANYONE || p->cred.uid == 0 || (cmd->who == OWNER && p->cred.uid == geteuid());
+	return cmd->who == ANYONE || p->cred.uid == 0 || (cmd->who == OWNER && control_is_owner(p->cred.uid));
 }
 
 static void refuse_unknown(struct peer *p)

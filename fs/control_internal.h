@@ -26,6 +26,8 @@
 
 #define CONTROL_PEERS_MAX	512u		/* connections */
 #define CONTROL_WAITERS_MAX	448u		/* of them waiting or listening: some are left for status and stop */
+#define CONTROL_STRANGERS_MAX	384u		/* of users that are neither root nor the mount's owner, and */
+#define CONTROL_STRANGER_MAX	256u		/* of one of them: nobody can keep the owner, or all others, out */
 #define CONTROL_LINE_MAX	1024u
 #define CONTROL_WAIT_MS_MAX	(7u * 24 * 3600 * 1000)
 #define CONTROL_FOR_EVER_MS	(3650ull * 24 * 3600 * 1000)
@@ -91,7 +93,9 @@ void command_pin(struct control *c, struct peer *p, const char *args);
 void command_unpin(struct control *c, struct peer *p, const char *args);
 void control_pin_reap(struct control *c, bool all);	/* free what has ended, or wait for all */
 
-/* control_cmds.c: run the command in p->line. */
+/* control_cmds.c: is it root, or the user that the daemon is? */
+bool control_is_owner(uid_t user);
+/* Run the command in p->line. */
 void control_command(struct control *c, struct peer *p);
 
 /* control_hooks.c */

@@ -24,7 +24,7 @@
 
 #define ANSWER_MS	10000u
 #define WAIT_MS		3600000u	/* a question stands so long, then it is asked anew */
-#define AWAY_MIN_MS	1000u		/* until an engine that is not there is asked again */
+#define AWAY_MIN_MS	1000u		/* until who is not there, an engine or the daemon, is asked again */
 #define AWAY_MAX_MS	60000u
 
 struct teller {
@@ -32,6 +32,7 @@ struct teller {
 	const struct hook *h;
 	pthread_t thread;
 	int fd;				/* of the question that stands; -1 */
+	bool begun;			/* last is what the daemon knows of it */
 	struct event last;		/* what the engine has; sequence 0: unknown */
 	bool good;			/* --once: it was told */
 };
@@ -59,7 +60,8 @@ static bool set_fd(struct teller *t, int fd)
 	return go;
 }
 
-/* 1: an event, 0: none.  -ECANCELED: to end. */
+/* 1: an event, 0: none.  -ECANCELED: to end.  A daemon that ends closes the main connection too, and then
+ * we are told to; until that, it was only too busy for us. */
 static int ask(struct teller *t, const char *question, struct event *e, struct wfs_err *err)
 {
 	WFS_AUTO(wfs_buf_free) struct wfs_buf line = WFS_BUF_INIT;
@@ -71,10 +73,10 @@ static int ask(struct teller *t, const char *question, struct event *e, struct w
 		r = client_line(&line, fd, -1, err);
 	set_fd(t, -1);
 	close(fd);
-	if (r == 0 || (r < 0 && atomic_load(&t->crew->stopping)))
+	if (r <= 0 && atomic_load(&t->crew->stopping))
 		return -ECANCELED;
-	if (r < 0)
-		return r;
+	if (r <= 0)
+		return r < 0 ? r : wfs_fail(err, -EPIPE, "the daemon closed the connection");
 	r = event_parse(e, line.data, line.len, err);
 	return r == 0 ? !e->end && !e->none : r;
 }
@@ -87,14 +89,19 @@ static int ask_next(struct teller *t, uint64_t above, struct event *e, struct wf
 	return ask(t, question, e, err);
 }
 
-static void ask_last(struct teller *t, struct wfs_err *err)
+static int ask_last(struct teller *t, uint64_t *above, struct wfs_err *err)
 {
 	char question[64];
 	struct event e;
+	int r;
 
 	snprintf(question, sizeof(question), "hook %s last", t->h->name);
-	if (ask(t, question, &e, err) == 1)
+	r = ask(t, question, &e, err);
+	if (r == 1)
 		t->last = e;
+	t->begun = r >= 0;
+	*above = t->h->at_start || t->crew->once ? 0 : t->last.sequence;
+	return r < 0 ? r : 0;
 }
 
 __attribute__((format(printf, 2, 3)))
@@ -137,10 +144,12 @@ static int tell(struct teller *t, struct event *e, bool *away)
 	return 0;
 }
 
-static void wait_away(struct crew *c, unsigned *ms)
+static int wait_away(struct crew *c, unsigned *ms)
 {
-	hook_pause(*ms, &c->stopping);
+	int r = hook_pause(*ms, &c->stopping);
+
 	*ms = WFS_MIN(*ms * 2, AWAY_MAX_MS);
+	return r;
 }
 
 static int step(struct teller *t, uint64_t *above, unsigned *away_ms, struct wfs_err *err)
@@ -148,8 +157,10 @@ static int step(struct teller *t, uint64_t *above, unsigned *away_ms, struct wfs
 	struct event e;
 	uint64_t sequence;
 	bool away;
-	int r = ask_next(t, *above, &e, err);
+	int r = t->begun ? 0 : ask_last(t, above, err);
 
+	if (r == 0)
+		r = ask_next(t, *above, &e, err);
 	if (r <= 0)
 		return r;
 	if (atomic_load(&t->crew->stopping)) {
@@ -168,20 +179,32 @@ static int step(struct teller *t, uint64_t *above, unsigned *away_ms, struct wfs
 	return 0;
 }
 
+/* The daemon did not answer a question.  A hook that ended for that would be missed by nobody. */
+static int refused(struct teller *t, unsigned *ms, const struct wfs_err *err)
+{
+	int r = wait_away(t->crew, ms);
+
+	if (r == 0)
+		log_warn("hook %s: asking again: %s", t->h->name, err->msg);
+	return r;
+}
+
 static void *teller_main(void *arg)
 {
 	struct teller *t = arg;
 	struct crew *c = t->crew;
-	unsigned away_ms = AWAY_MIN_MS;
+	unsigned away_ms = AWAY_MIN_MS, refused_ms = AWAY_MIN_MS;
 	struct wfs_err err = { 0 };
-	uint64_t above;
-	int r = 0;
+	uint64_t above = 0;
+	int r;
 
-	ask_last(t, &err);
-	above = t->h->at_start || c->once ? 0 : t->last.sequence;
-	do
+	do {
 		r = step(t, &above, &away_ms, &err);
-	while (r == 0 && !c->once && !atomic_load(&c->stopping));
+		if (r == 0)
+			refused_ms = AWAY_MIN_MS;
+		else if (r != -ECANCELED && !c->once)
+			r = refused(t, &refused_ms, &err);
+	} while (r == 0 && !c->once && !atomic_load(&c->stopping));
 	if (r < 0 && r != -ECANCELED)
 		log_err("hook %s: %s", t->h->name, err.msg);
 	else if (c->once && !t->good && r == 0 && !above)
