@@ -240,8 +240,8 @@ static void say_dropped(struct bind *b, struct bind_key who)
 	say = may_say(&b->full_said_ns, wfs_now_ns());
 	pthread_mutex_unlock(&b->lock);
 	if (say)
-		log_warn("more than %u processes use latest: the version of process %d was let go, it used it "
-			 "longest ago; if it is still loading, it may see another one", BIND_MAX, (int)who.pid);
+		log_warn("more than %u processes use latest: the version of process %d was let go, which of its "
+			 "user's was not used for longest; if it is still loading, it may see another one", BIND_MAX, (int)who.pid);
 }
 
 struct wfs_model *bind_latest(struct bind *b, struct bind_key key)

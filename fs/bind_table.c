@@ -134,6 +134,11 @@ void known_bind(struct bind_table *t, struct known *k, struct wfs_model *m)
 	t->n_bound++;
 }
 
+static unsigned *count_of(struct bind_table *t, const struct known *k)
+{
+	return &t->per_user[k->key.user % BIND_USERS];
+}
+
 static void known_drop(struct bind_table *t, struct known **p)
 {
 	struct known *k = *p;
@@ -141,6 +146,7 @@ static void known_drop(struct bind_table *t, struct known **p)
 	known_unbind(t, k);
 	*p = k->next;
 	t->n--;
+	--*count_of(t, k);
 	t->pidfds -= k->pidfd >= 0;
 	wfs_close_fd(&k->pidfd);
 	free(k);
@@ -168,11 +174,14 @@ struct known *known_of_pid(struct bind_table *t, pid_t pid)
 	return k;
 }
 
-/* Who has no version goes first, then who used it longest ago. */
-static bool goes_before(const struct known *a, const struct known *b)
+/* Who has no version goes first; then one of the user with the most processes, so that nobody can take the
+ * versions of others by asking often; then who used it longest ago. */
+static bool goes_before(struct bind_table *t, const struct known *a, const struct known *b)
 {
 	if (!a->model != !b->model)
 		return !a->model;
+	if (*count_of(t, a) != *count_of(t, b))
+		return *count_of(t, a) > *count_of(t, b);
 	return a->used_ns < b->used_ns;
 }
 
@@ -182,7 +191,7 @@ static void make_room(struct bind_table *t, struct bind_key *dropped)
 
 	for (size_t i = 0; i < BIND_BUCKETS; i++)
 		for (struct known **p = &t->known[i]; *p; p = &(*p)->next)
-			if (!first || goes_before(*p, *first))
+			if (!first || goes_before(t, *p, *first))
 				first = p;
 	if ((*first)->model && known_alive(*first))
 		*dropped = (*first)->key;
@@ -210,6 +219,7 @@ struct known *known_add(struct bind_table *t, struct bind_key key, struct bind_k
 	*k = (struct known){ .next = *p, .key = key, .pidfd = open_pidfd(t, key.pid), .closed = BIND_OPEN };
 	*p = k;
 	t->n++;
+	++*count_of(t, k);
 	t->pidfds += k->pidfd >= 0;
 	return k;
 }

@@ -17,6 +17,7 @@
 
 #define BIND_MAX	16384u		/* processes remembered at once */
 #define BIND_BUCKETS	4096u
+#define BIND_USERS	1024u		/* that are told apart; others share a count */
 #define BIND_OPEN	UINT64_MAX	/* "closed": not yet */
 
 /* A process that has asked, until it dies. */
@@ -42,6 +43,7 @@ struct slot {
 
 struct bind_table {
 	size_t n, n_bound, n_slots, pidfds, pidfds_max;
+	unsigned per_user[BIND_USERS];	/* processes of a user among n */
 	struct known *known[BIND_BUCKETS];
 	struct slot *slots[BIND_BUCKETS];
 };

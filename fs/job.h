@@ -21,6 +21,7 @@ enum job_kind { JOB_CLIMB, JOB_CGROUP };
 /* A process, safe against reuse of its number; pid 0: one we cannot see. */
 struct bind_key {
 	pid_t pid;
+	uid_t user;			/* whose process it is, where that is known: no part of who it is */
 	uint64_t start;			/* clock ticks since boot */
 };
 

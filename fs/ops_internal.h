@@ -20,7 +20,11 @@ static inline struct fs *fs_of(fuse_req_t req)
 
 static inline struct bind_key caller(fuse_req_t req)
 {
-	return bind_caller(fs_of(req)->bind, fuse_req_ctx(req)->pid);
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct bind_key key = bind_caller(fs_of(req)->bind, ctx->pid);
+
+	key.user = ctx->uid;
+	return key;
 }
 
 /* Names outside the versions are asked for every time. */

@@ -180,6 +180,21 @@ static void test_the_longest_unused_goes(void)
 	end_bind(b);
 }
 
+/* Who asks from many processes loses versions of his own, although those of others were not used for longer. */
+static void test_who_has_most_goes(void)
+{
+	struct bind *b = new_bind(BIND_PROCESS);
+	pid_t loads = child();
+
+	CHECK_INT((long long)look(b, loads), 1, "the first look");
+	for (int i = 0; i < 2 * (int)BIND_MAX; i++)
+		look_as(b, (struct bind_key){ .pid = NOBODY + i, .user = 1000, .start = 1 });
+	newest = 2;
+	CHECK_INT((long long)look(b, loads), 1, "who loads keeps its version");
+	end_child(loads);
+	end_bind(b);
+}
+
 /* A second one is counted, and not logged at once. */
 static void test_a_flood_is_one_line(void)
 {
@@ -289,6 +304,7 @@ static void test_an_old_key_ends_nobodys_version(void)
 	end_bind(b);
 }
 
-TEST_MAIN(T(test_the_longest_unused_goes), T(test_a_flood_is_one_line), T(test_who_loses_nothing_goes_first),
+TEST_MAIN(T(test_the_longest_unused_goes), T(test_who_has_most_goes), T(test_a_flood_is_one_line),
+	  T(test_who_loses_nothing_goes_first),
 	  T(test_a_job_gives_it_back), T(test_a_sweep_makes_room),
 	  T(test_an_old_key_ends_nobodys_version))
