@@ -315,6 +315,28 @@ test_gc_and_a_publisher_wait_for_a_publisher()
 	done
 }
 
+# What one gc keeps another has taken away before the first comes to remove anything: it begins anew.
+test_two_collectors()
+{
+	local a
+
+	fresh
+	cp -a "$P" "$TMPDIR/twop"
+	stopped "$TMPDIR/s" linkat 1 weightsync publish --quiet --strides 4 --cache "$TMPDIR/twop" "$CK/1" "$TMPDIR/s"
+	weightsync gc --json "$TMPDIR/s" --keep 10 --grace 0 >"$TMPDIR/gc.out" 2>"$TMPDIR/gc.err" & a=$!
+	until_true 30 grep -q '^weightsync: waiting' "$TMPDIR/gc.err"
+	kill -STOP $a
+	go_on
+	gc "$TMPDIR/s" --keep 1 --grace 0 | jq -e '.oldest == 21 and .removed.versions == 20' >/dev/null
+	kill -CONT $a
+	wait $a || fail "$(cat "$TMPDIR/gc.err")"
+	jq -e '.oldest == 21 and .newest == 21 and .removed.objects == 0' "$TMPDIR/gc.out" >/dev/null || fail "$(cat "$TMPDIR/gc.out")"
+	weightsync verify --quiet "$TMPDIR/s" >/dev/null
+	rm -rf "$TMPDIR/out"
+	weightsync pull --quiet "$TMPDIR/s" "$TMPDIR/out" >/dev/null
+	diff -r "$TMPDIR/out" "$CK/1"
+}
+
 # What was to go is named again by a version that is published before it goes.
 test_a_publisher_comes_back_to_what_was_to_go()
 {
