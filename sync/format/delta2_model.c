@@ -86,26 +86,28 @@ void wfs_d2_count(uint32_t cells[WFS_D2_RAW_MAX], const struct wfs_d2_units *u)
 }
 
 static inline __attribute__((always_inline))
-void classify(uint8_t *classes, uint32_t i, const struct wfs_d2_units *u, const uint8_t *lut, unsigned width)
+void classify(uint8_t *restrict classes, uint32_t i, const struct wfs_d2_units *u, const struct wfs_d2_window *w, unsigned width)
 {
-	unsigned shift = u->kind->shift, mask = u->kind->mask;
+	const uint8_t *restrict old = u->old;
+	const unsigned shift = u->kind->shift, mask = u->kind->mask, n = u->n;
+	const uint16_t first = w->first, most = (uint16_t)(w->n - 1);
 
-	for (; i < u->n; i++)
-		classes[i] = lut[wfs_d2_load(u->old, i, width) >> shift & mask];
+	for (; i < n; i++) {
+		uint16_t raw = wfs_d2_load(old, i, width) >> shift & mask, above = raw > first ? (uint16_t)(raw - first) : 0;
+
+		classes[i] = (uint8_t)WFS_MIN(above, most);
+	}
 }
 
 void wfs_d2_classify(uint8_t *classes, const struct wfs_d2_units *u, const struct wfs_d2_window *w)
 {
 	uint32_t done = wfs_d2_portable ? 0 : wfs_d2_classify_fast(classes, u, w);
-	uint8_t lut[WFS_D2_RAW_MAX];
 
-	for (unsigned v = 0; v <= u->kind->mask; v++)
-		lut[v] = (uint8_t)wfs_d2_class(w, v);
 	switch (u->kind->width) {
-	case 1:	classify(classes, done, u, lut, 1); break;
-	case 2:	classify(classes, done, u, lut, 2); break;
-	case 4:	classify(classes, done, u, lut, 4); break;
-	default: classify(classes, done, u, lut, 8); break;
+	case 1:	classify(classes, done, u, w, 1); break;
+	case 2:	classify(classes, done, u, w, 2); break;
+	case 4:	classify(classes, done, u, w, 4); break;
+	default: classify(classes, done, u, w, 8); break;
 	}
 }
 
