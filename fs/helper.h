@@ -45,7 +45,7 @@ int helper_unmount(struct helper *h);
 /* Let the kernel read fd, a complete image opened O_RDONLY, by itself: a backing id (above 0) or
  * -errno; -EACCES is the helper's own refusal.  fd stays the caller's and is not needed any more. */
 int helper_backing_open(struct helper *h, int fd);
-void helper_backing_close(struct helper *h, int id);
+void helper_backing_close(struct helper *h, int id);	/* soon: it does not wait */
 
 /*
  * What is done from outside of the daemon, by a process of its own.  seed 0: wait until the kernel has taken

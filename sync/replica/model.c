@@ -396,18 +396,21 @@ void wfs_model_file_status(struct wfs_model *m, size_t i, struct wfs_file_status
 
 #define LEASE_TRIES 1000
 
+static void data_path(const struct wfs_image *img, char out[WFS_OBJECT_NAME])
+{
+	snprintf(out, WFS_OBJECT_NAME, "images/%s/data", wfs_hex(&img->id).s);
+}
+
 int wfs_model_data_open(struct wfs_model *m, size_t i, struct wfs_err *err)
 {
 	struct wfs_image *img = m->images[i];
 	struct stat st;
 	char name[WFS_OBJECT_NAME];
-	int fd = -1, r;
+	int fd = -1;
 
 	if (!img || !wfs_image_probe(img))
 		return -EAGAIN;
-	r = wfs_model_data_path(m, i, name, err);
-	if (r < 0)
-		return r;
+	data_path(img, name);
 	img->exposed = true;
 	/* While somebody of ours asks for a lease it is EAGAIN, for a moment. */
 	for (int t = 0; fd < 0 && t < LEASE_TRIES && (t == 0 || errno == EAGAIN); t++)
@@ -425,7 +428,7 @@ int wfs_model_data_path(struct wfs_model *m, size_t i, char out[WFS_OBJECT_NAME]
 {
 	if (!m->images[i] || !wfs_image_probe(m->images[i]))
 		return wfs_fail(err, -ENOENT, "%s has no complete image", m->v.files[i].path);
-	snprintf(out, WFS_OBJECT_NAME, "images/%s/data", wfs_hex(&m->images[i]->id).s);
+	data_path(m->images[i], out);
 	return 0;
 }
 
