@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# sid-build.sh - the project in Debian sid: newest compiler, libfuse and libcurl; unit tests, and
-# a mount that follows a publish
+# sid-build.sh - the project in Debian sid: newest compiler, libfuse and libcurl; unit tests, a mount that
+# follows a publish, and passthrough by libfuse's own calls
 #
 # timeout: 1800
 # may-skip: the chroot needs root, Debian's packages and disk
@@ -59,7 +59,18 @@ test_mount_follows_a_publish()
 	trap - EXIT'
 }
 
+# Debian 12's libfuse has no passthrough and is helped; from 3.17 on the calls are its own.
+test_passthrough_by_libfuse()
+{
+	inside pkg-config --atleast-version=3.17 fuse3
+	inside env BUILD=/mnt/out bash /mnt/src/tests/mount-passthrough.sh >"$TMPDIR/passthrough.log" 2>&1 ||
+		{ tail -n 40 "$TMPDIR/passthrough.log"; return 1; }
+	grep '^skip' "$TMPDIR/passthrough.log" || true
+	grep -qx 'ok test_native' "$TMPDIR/passthrough.log"
+}
+
 run test_builds
 run test_unit_tests_pass
 run test_mount_follows_a_publish
+run test_passthrough_by_libfuse
 finish
