@@ -43,6 +43,7 @@ struct hook_request {
 struct hook {
 	char name[HOOK_NAME_MAX + 1];
 	char *mount, *url, *command, *token_file, *header_file, *cacert;
+	char *file;			/* that its section is in */
 	struct wfs_strings arg;
 	unsigned preset, pause;		/* indices of their choices */
 	unsigned timeout_ms, retries;

@@ -58,6 +58,7 @@ static void hook_free(struct hook *h)
 		request_free(&h->request[i]);
 	free(h->request);
 	wfs_opt_free(h, hook_table, ARRAY_SIZE(hook_table));
+	free(h->file);
 }
 
 void hook_list_free(struct hook_list *l)
@@ -175,7 +176,16 @@ static int on_option(void *arg, const char *section, const char *name, const cha
 
 int hook_conf_read(struct hook_list *out, const char *path, struct wfs_err *err)
 {
-	return wfs_conf_read(path, on_option, out, err);
+	int r = wfs_conf_read(path, on_option, out, err);
+
+	for (size_t i = 0; r == 0 && i < out->n; i++) {
+		if (out->v[i].file)
+			continue;
+		out->v[i].file = strdup(path);
+		if (!out->v[i].file)
+			r = wfs_fail(err, -ENOMEM, "out of memory");
+	}
+	return r;
 }
 
 /* ---- checks ---- */
@@ -272,6 +282,8 @@ static int finish_request(const struct hook *h, struct hook_request *q, struct w
 		q->timeout_ms = h->timeout_ms;
 	if (q->retries == HOOK_UNSET)
 		q->retries = h->retries;
+	if (r == 0 && !q->timeout_ms)
+		r = wfs_fail(err, -EINVAL, "hook %s: timeout=0 leaves no time", h->name);
 	if (r == 0 && q->retries > RETRIES_MAX)
 		r = wfs_fail(err, -EINVAL, "hook %s: at most %u retries", h->name, RETRIES_MAX);
 	return r;
@@ -322,7 +334,7 @@ int hook_conf_finish(struct hook_list *l, const char *mount, struct wfs_err *err
 		int r;
 
 		if (!h.mount)
-			return wfs_fail(err, -EINVAL, "hook %s: mount= is missing", h.name);
+			return wfs_fail(err, -EINVAL, "%s: hook %s: mount= is missing", h.file, h.name);
 		if (!is_of(&h, mount)) {
 			hook_free(&l->v[i]);
 			l->v[i] = (struct hook){ 0 };
@@ -330,7 +342,7 @@ int hook_conf_finish(struct hook_list *l, const char *mount, struct wfs_err *err
 		}
 		r = finish_hook(&l->v[i], err);
 		if (r < 0)
-			return r;
+			return wfs_wrap(err, r, "%s", h.file);
 		h = l->v[i];
 		l->v[i] = (struct hook){ 0 };
 		l->v[kept++] = h;

@@ -221,7 +221,7 @@ int hook_requests(const struct hook_run *run, const struct event *e, size_t from
 	struct secrets s = { 0 };
 	int r = read_secrets(&s, run->h, err), first = r;
 
-	*unreached = false;
+	*unreached = r < 0;		/* nobody was asked: it is tried again, as when nobody is there */
 	*at = from;
 	for (size_t i = from; first == 0 && i < run->h->n_requests; i++) {
 		if (always && !run->h->request[i].always)

@@ -346,6 +346,21 @@ test_waits_for_an_engine_that_starts_later()
 	[ "$(paths)" = "/pause_generation /update_weights_from_disk /flush_cache /continue_generation " ]
 }
 
+# Without its secret nothing is sent, and it is asked for again.
+test_waits_for_a_secret_that_comes_later()
+{
+	fresh
+	start_engine
+	sglang "token_file=$TMPDIR/later"
+	start_hooks
+	until_true 20 hook_is engine failed 0
+	hook engine .error | grep -qx "$TMPDIR/later: No such file or directory"
+	[ ! -s "$E/requests" ]
+	echo 'word' >"$TMPDIR/later"
+	until_true 30 hook_is engine told 1
+	engine_has 1
+}
+
 test_once()
 {
 	fresh
@@ -370,6 +385,7 @@ test_mistakes_in_the_configuration()
 		weightfs hooks "$M" --config "$CONF" --dry-run >/dev/null 2>"$TMPDIR/err" && code=0 || code=$?
 		[ "$code" -eq 2 ] || fail "taken: $lines"
 		grep -q -e "$why" "$TMPDIR/err" || fail "$lines: $(cat "$TMPDIR/err")"
+		grep -qF "$CONF" "$TMPDIR/err" || fail "it does not say where: $(cat "$TMPDIR/err")"
 	done <<'END'
 [mount]\n|no \[hook
 [hook "a"]\nmount=@M@\n|one of command=
@@ -386,6 +402,7 @@ test_mistakes_in_the_configuration()
 [hook "a"]\nmount=@M@\nbody={}\n|stands after
 [hook "a"]\nmount=@M@\nrequest=POST http://h/\nbody={"a":{label}}\n|no JSON
 [hook "a"]\nmount=@M@\nrequest=POST http://h/\nexpect=2xx\n|no status
+[hook "a"]\nmount=@M@\nrequest=POST http://h/\ntimeout=0\n|leaves no time
 [hook "a"]\nmount=@M@\nrequest=POST http://h/\nheader=no colon\n|no header
 [hook "a"]\nmount=@M@\nrequest=POST http://h/\nboddy={}\n|unknown option "boddy".*, body, expect,
 [hook "a"]\nmount=@M@\ncommand=true\n|absolute path
