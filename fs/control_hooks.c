@@ -52,12 +52,13 @@ static void put_event(struct control *c, struct peer *p, struct wfs_model *m)
 		peer_answer(p);
 }
 
-/* The newest version above the one it knows is held before it is told. */
+/* The newest version, if it is not the one that the hook knows, is held before it is told.  It has a smaller
+ * number when the store is of another run than it was. */
 static void look_hook(struct control *c, struct peer *p, bool late)
 {
 	struct wfs_model *m = wfs_replica_latest(c->fs->replica);
 
-	if (m && wfs_model_version(m)->sequence > p->above) {
+	if (m && wfs_model_version(m)->sequence != p->above) {
 		bind_close(c->fs->bind, p->user);	/* a program that it runs sees that version behind latest too */
 		if (hooktab_begin(c->fs->hooktab, p->hook, m) < 0)
 			peer_refuse(p, "the hook has gone");

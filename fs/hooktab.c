@@ -356,6 +356,19 @@ int hooktab_told(struct hooktab *t, const char *name, uint64_t sequence)
 	return r ? 0 : -ENOENT;
 }
 
+/* What is held stays shown, unless the store is of another run: its numbers begin anew. */
+static struct wfs_model *if_shown(struct hooktab *t, struct wfs_model *m)
+{
+	struct wfs_model *now = m ? wfs_replica_find(t->replica, wfs_model_version(m)->sequence) : NULL;
+	bool same = now == m;
+
+	wfs_model_put(now);
+	if (same)
+		return m;
+	wfs_model_put(m);
+	return NULL;
+}
+
 struct wfs_model *hooktab_last(struct hooktab *t, const char *name)
 {
 	struct wfs_model *m = NULL;
@@ -366,7 +379,7 @@ struct wfs_model *hooktab_last(struct hooktab *t, const char *name)
 	if (r && r->told_model)
 		m = wfs_model_get(r->told_model);
 	pthread_mutex_unlock(&t->lock);
-	return m;
+	return if_shown(t, m);
 }
 
 /* ---- status ---- */

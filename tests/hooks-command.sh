@@ -251,6 +251,39 @@ test_a_failed_write_of_the_table_is_made_up_for()
 	until_true 20 grep -qxs 'prog 2' "$C/hooks"
 }
 
+newest_is() { [ "$(weightfs wait "$M" --timeout 5)" = "$1" ]; }
+
+# A store made anew counts from 1: what was told of the one before is no reason to be silent, and nothing
+# to go back to.
+test_another_run_is_told_from_its_beginning()
+{
+	fresh
+	program <<-END
+	read -r n <\$WEIGHTFS_PATH/step.json
+	echo \$WEIGHTFS_VERSION \$n \${WEIGHTFS_PREVIOUS_VERSION-none} >>$TMPDIR/told
+	END
+	conf at_start=off
+	publish
+	publish
+	shown 3
+	start_hooks
+	until_true 20 hook_is prog told 3
+	weightfs unmount "$M"
+	wait "$hooks_pid"
+	hooks_pid=''
+	rm -rf "${S:?}"/* "$TMPDIR/pc" "${CK:?}"/[0-9]* "$TMPDIR/told"
+	n=20
+	publish
+	publish
+	weightfs mount "$S" "$M" -o "cache=$C,poll=50ms,keep_versions=0,accept_run"
+	until_true 20 newest_is 2
+	start_hooks
+	until_true 20 hook_is prog told 2
+	publish
+	until_true 20 hook_is prog told 3
+	diff "$TMPDIR/told" - <<<$'2 22 none\n3 23 2'
+}
+
 for t in $(declare -F | sed -n "s/^declare -f \(test_\)/\1/p"); do
 	run "$t"
 done
