@@ -30,7 +30,9 @@ int cmd_verify(int argc, char **argv)
 
 	if (argc != 2 || argv[1][0] == '-')
 		return CMD_USAGE;
-	r = privilege_as_owner(argv[1], &err);	/* what it makes there belongs to the next mount */
+	r = wfs_cache_must_be(argv[1], &err);
+	if (r == 0)
+		r = privilege_as_owner(argv[1], &err);	/* what it makes there belongs to the next mount */
 	if (r >= 0)
 		r = wfs_cache_verify(r ? "." : argv[1], &checked, &bad, &p, &err);
 	if (p.fn)

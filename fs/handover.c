@@ -11,7 +11,7 @@
  * 3. A file with a second name is refused: it may be a link to one that is somewhere else.  Only served/
  *    has such links of ours; it is removed, and made anew by the mount.
  * 4. Only what is root's, or was the former owner's, is given.
- * 5. In a directory that is not a cache nothing is changed at all.
+ * 5. In a directory that is not a cache nothing is changed at all: wfs_cache_check.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -29,13 +29,11 @@
 #include "handover.h"
 #include "weightfs/base.h"
 #include "weightfs/io.h"
+#include "weightfs/replica.h"
 
 #define DEPTH_MAX	8u
 #define LOCK_NS		100000000l
 #define LOCK_TRIES	30
-
-static const char *const ours[] = { "lock", "run", "state", "versions", "pins", "objects", "images", "stash",
-				    "served", "tmp", "undo", "hooks", NULL };
 
 struct give {
 	const char *cache;
@@ -115,17 +113,6 @@ static int give_all(const struct give *g, int dir, unsigned depth, struct wfs_er
 	return each(g, dir, depth, give_one, err);
 }
 
-static int check_name(const struct give *g, int dir, const char *name, unsigned depth, struct wfs_err *err)
-{
-	(void)dir, (void)depth;
-	if (strncmp(name, WFS_TEMP_PREFIX, strlen(WFS_TEMP_PREFIX)) == 0)
-		return 0;
-	for (size_t i = 0; ours[i]; i++)
-		if (strcmp(name, ours[i]) == 0)
-			return 0;
-	return way_out(err, g, name, "is no part of a cache");
-}
-
 /* In the user's own directory nothing is changed, but what root left there would stop the daemon. */
 static int check_owner(const struct give *g, int dir, const char *name, unsigned depth, struct wfs_err *err)
 {
@@ -134,10 +121,7 @@ static int check_owner(const struct give *g, int dir, const char *name, unsigned
 	(void)depth;
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_uid == g->to)
 		return 0;
-	for (size_t i = 0; ours[i]; i++)
-		if (strcmp(name, ours[i]) == 0)
-			return way_out(err, g, name, "belongs to another user than the directory");
-	return 0;
+	return wfs_cache_owns(name) ? way_out(err, g, name, "belongs to another user than the directory") : 0;
 }
 
 static int lock(const struct give *g, int top, int *out, struct wfs_err *err)
@@ -160,9 +144,7 @@ static int hand_over(const struct give *g, int top, struct wfs_err *err)
 	WFS_AUTO(wfs_close_fd) int locked = -1;
 	int r;
 
-	r = each(g, top, 0, check_name, err);
-	if (r == 0)
-		r = lock(g, top, &locked, err);
+	r = lock(g, top, &locked, err);
 	if (r < 0)
 		return r;
 	if (fchown(top, 0, (gid_t)-1) < 0 || fchmod(top, 0700) < 0)
@@ -207,6 +189,9 @@ int handover_cache(const char *cache, uid_t uid, gid_t gid, struct wfs_err *err)
 	top = open(cache, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (top < 0 || fstat(top, &st) < 0)
 		return wfs_fail_sys(err, "cache directory %s", cache);
+	r = wfs_cache_check(top, cache, err);
+	if (r < 0)
+		return r;
 	g.from = st.st_uid;
 	g.dev = st.st_dev;
 	if (st.st_uid == uid && uid != 0)

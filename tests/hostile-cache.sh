@@ -91,6 +91,105 @@ test_verify_finds_rot_and_a_mount_mends_it()
 	weightfs verify "$C"
 }
 
+# ---- a directory that is no cache ----
+
+# Every name, owner, mode and byte below a directory.
+picture() { find "$1" -printf '%P %y %m %u %s\n' -type f -exec sha256sum {} + | sort; }
+
+# DIR SAYS COMMAND...: fails with such a message, and DIR is as it was
+leaves_alone()
+{
+	local dir=$1 says=$2
+
+	picture "$dir" >"$T/before"
+	if "${@:3}" >"$T/out" 2>"$T/err"; then fail "${*:3}: succeeded"; fi
+	grep -qE -- "$says" "$T/err" || fail "${*:3}: says $(cat "$T/err")"
+	picture "$dir" | diff "$T/before" - || fail "${*:3}: changed $dir"
+	refute mountpoint -q "$M"
+}
+
+# Files of a user under names that a cache has too.
+somebodys()			# DIR
+{
+	rm -rf "$1"
+	mkdir -p "$1/tmp" "$1/versions" "$1/served/1" "$1/objects"
+	tee "$1/tmp/draft" "$1/versions/final" "$1/served/1/photo" "$1/objects/.wfs-mine" <<<precious >/dev/null
+}
+
+test_verify_changes_nothing_that_is_no_cache()
+{
+	rm -rf "$T/st" "$T/void"
+	cp -a "$S" "$T/st"
+	leaves_alone "$T/st" "is a store: did you mean weightsync verify $T/st" weightfs verify "$T/st"
+	weightsync verify --quiet "$T/st"
+	leaves_alone "$T/m1" 'is no cache of weightfs: it holds ' weightfs verify "$T/m1"
+	somebodys "$T/docs"
+	leaves_alone "$T/docs" 'is no cache of weightfs: it holds ' weightfs verify "$T/docs"
+	mkdir -p "$T/void/lost+found"
+	leaves_alone "$T/void" 'is no cache of weightfs: it is empty' weightfs verify "$T/void"
+	leaves_alone "$T/void" 'is no cache of weightfs: No such' weightfs verify "$T/void/missing"
+	if [ "$(id -u)" = 0 ]; then	# verify becomes the owner
+		chown -R daemon "$T/st"
+		leaves_alone "$T/st" "did you mean weightsync verify $T/st" weightfs verify "$T/st"
+	fi
+}
+
+# Whoever mounts, and whoever the daemon is.
+test_no_cache_is_made_of_what_is_none()
+{
+	local how
+
+	mkdir -p "$M"
+	rm -rf "$T/st"
+	cp -a "$S" "$T/st"
+	somebodys "$T/docs"
+	echo 'process 7 on host' >"$T/docs/lock"	# of a program that is not ours
+	for how in '' "$([ "$(id -u)" = 0 ] && echo ,run_as=root)"; do
+		leaves_alone "$T/st" "$T/st: it is a store; give" weightfs mount "$S" "$M" -o "cache=$T/st$how"
+		leaves_alone "$T/docs" "$T/docs: it holds .*not the lock file" weightfs mount "$S" "$M" -o "cache=$T/docs$how"
+		leaves_alone "$T/m1" "is no part of a cache; give" weightfs mount "$S" "$M" -o "cache=$T/m1$how"
+	done
+	leaves_alone "$T/st" "$T/st: it is a store; give" weightsync publish "$T/m3" "$T/two" --cache "$T/st"
+	refute weightsync publish "$T/m3" "$T/st" --cache "$T/st" 2>"$T/err"
+	grep -q "$T/st: it is a store; give" "$T/err"
+	diff -r -x lock "$S" "$T/st"		# but for the store's own lock
+	leaves_alone "$T/docs" "$T/docs: it holds" weightsync publish "$T/m3" "$T/two" --cache "$T/docs"
+	somebodys "$T/.pulled.weightsync"
+	leaves_alone "$T/.pulled.weightsync" 'it holds' weightsync pull --quiet "$S" "$T/pulled"
+	if [ "$(id -u)" = 0 ]; then	# root gives it to nobody
+		chown -R nobody "$T/docs" "$T/st"
+		leaves_alone "$T/docs" "$T/docs: it holds" weightfs mount "$S" "$M" -o "cache=$T/docs"
+		leaves_alone "$T/st" "$T/st: it is a store" weightfs mount "$S" "$M" -o "cache=$T/st"
+	fi
+}
+
+# What is a cache: also one whose lock somebody removed, one in which nothing else was made yet, and a new file system.
+test_caches_are_taken()
+{
+	fresh
+	stop
+	rm "$C/lock"
+	mkdir "$C/lost+found"
+	[ "$(id -u)" != 0 ] || chown --reference="$C" "$C/lost+found"
+	start "$S"
+	diff -r "$T/m2" "$M/versions/2"
+	[ "$(status bytes_received)" -lt 100000 ] || fail "what was in the cache was of no use"
+	stop
+	weightfs verify "$C"
+	rm -rf "$C"
+	mkdir -p "$C/lost+found"
+	[ "$(id -u)" != 0 ] || chown -R nobody "$C"
+	start "$S"
+	diff -r "$T/m2" "$M/versions/2"
+	stop
+	rm -rf "$C"
+	mkdir "$C"
+	echo 12 >"$C/lock"
+	start "$S"
+	diff -r "$T/m2" "$M/versions/2"
+	stop
+}
+
 # What somebody puts in the place of a cache file is neither followed nor waited for.
 swapped()			# SUBDIR HOW
 {
@@ -226,7 +325,8 @@ test_whole_answers_to_ranges()
 # shellcheck disable=SC2254 # a pattern is meant
 # shellcheck disable=SC2254 # a pattern is meant
 run_if() { case "$*" in ${WFS_CASE:-*}) run "$@" ;; esac; }
-for t in rot_is_found_by_the_next_read verify_finds_rot_and_a_mount_mends_it; do
+for t in rot_is_found_by_the_next_read verify_finds_rot_and_a_mount_mends_it verify_changes_nothing_that_is_no_cache \
+	no_cache_is_made_of_what_is_none caches_are_taken; do
 	run_if test_$t
 done
 for where in images objects; do

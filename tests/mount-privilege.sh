@@ -199,7 +199,10 @@ test_foreign_directories()
 	mkdir -m 755 "$TMPDIR/data" "$TMPDIR/linked" "$TMPDIR/linked/images" "$TMPDIR/third" "$TMPDIR/third/images" \
 		"$TMPDIR/mixed" "$TMPDIR/mixed/images"
 	touch "$TMPDIR/data/thesis"
-	denied 'thesis is no part of a cache' "$TMPDIR/data"
+	touch "$TMPDIR/linked/lock" "$TMPDIR/third/lock" "$TMPDIR/mixed/lock"
+	refute weightfs mount "$S" "$M" -o "cache=$TMPDIR/data" 2>"$TMPDIR/said"
+	grep -q 'thesis is no part of a cache; give the cache a directory of its own' "$TMPDIR/said"
+	refute mountpoint -q "$M"
 	[ "$(owner "$TMPDIR/data")$(owner "$TMPDIR/data/thesis")" = rootroot ]
 	install -m 600 /dev/null "$TMPDIR/secret"
 	ln "$TMPDIR/secret" "$TMPDIR/linked/images/x"
@@ -212,7 +215,7 @@ test_foreign_directories()
 	weightfs unmount "$M"
 	chown daemon "$TMPDIR/third/images"
 	denied 'images belongs to a third user' "$TMPDIR/third"
-	chown nobody "$TMPDIR/mixed"
+	chown nobody "$TMPDIR/mixed" "$TMPDIR/mixed/lock"
 	denied 'images belongs to another user' "$TMPDIR/mixed"
 }
 

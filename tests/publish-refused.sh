@@ -314,6 +314,51 @@ test_exit_codes()
 	status 2 '.' weightsync publish "$models/a" gopher://example.org/store
 }
 
+# ---- what was meant otherwise ----
+
+picture() { find "$1" -printf '%P %y %m %s\n' -type f -exec sha256sum {} + | sort; }
+
+# DIR MESSAGE-PATTERN COMMAND...: a usage error that leaves DIR as it was
+usage()
+{
+	local dir=$1
+
+	picture "$dir" >"$TMPDIR/before"
+	status 2 "${@:2}"
+	picture "$dir" | diff "$TMPDIR/before" - || fail "$dir was changed"
+}
+
+test_arguments_swapped()
+{
+	cp -r "$TMPDIR/one" "$TMPDIR/swap.store"
+	mkdir "$TMPDIR/swap.new"
+	usage "$models/b" 'swap.store is a store; the model directory comes first' \
+		weightsync publish --quiet "$TMPDIR/swap.store" "$models/b"
+	usage "$TMPDIR/swap.new" 'is a store; the model' weightsync publish --quiet "$TMPDIR/swap.store" "$TMPDIR/swap.new"
+	weightsync publish --quiet --cache "$TMPDIR/swap.cache" "$models/b" "$TMPDIR/swap.store" >/dev/null
+	usage "$TMPDIR/swap.new" 'swap.cache is a cache of weightfs, no model' \
+		weightsync publish --quiet "$TMPDIR/swap.cache" "$TMPDIR/swap.new"
+}
+
+test_no_new_store_between_files()
+{
+	local d=$TMPDIR/full
+
+	mkdir -p "$d/lost+found"
+	echo mine >"$d/.hidden"
+	usage "$d" 'full is no store, and not empty \(it holds .hidden\): a new store needs' \
+		weightsync publish --quiet "$models/a" "$d"
+	usage "$d" 'it holds .hidden' weightsync publish --quiet "$models/a" "file://$d"
+	usage "$models/b" 'is no store, and not empty' weightsync publish --quiet "$models/a" "$models/b"
+	rm "$d/.hidden"
+	status 1 'still being written' weightsync publish --quiet "$(hollow)" "$d"	# leaves a lock
+	[ -e "$d/lock" ]
+	weightsync publish --quiet "$models/a" "$d" >/dev/null
+	weightsync verify --quiet "$d" >/dev/null
+}
+
+hollow() { mkdir -p "$TMPDIR/hollow.model"; : >"$TMPDIR/hollow.model/model.safetensors"; echo "$TMPDIR/hollow.model"; }
+
 for t in $(declare -F | sed -n 's/^declare -f \(test_\)/\1/p'); do
 	run "$t"
 done

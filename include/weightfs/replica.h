@@ -13,6 +13,7 @@
 #ifndef WEIGHTFS_REPLICA_H
 #define WEIGHTFS_REPLICA_H
 
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -54,7 +55,8 @@ struct wfs_replica_opts {
 
 struct wfs_replica;
 
-/* Open the cache (one process at a time: -EBUSY names the holder) and load what it holds.
+/* Open the cache (one process at a time: -EBUSY names the holder; -EPERM, before any change: the directory is
+ * neither a cache nor empty) and load what it holds.
  * Borrows store and the strings in opts until close.  No network. */
 int wfs_replica_open(struct wfs_replica **out, struct wfs_store *store,
 		     const struct wfs_replica_opts *opts, struct wfs_err *err);
@@ -201,9 +203,21 @@ int wfs_model_data_open(struct wfs_model *m, size_t i, struct wfs_err *err);
 int wfs_replica_scrub(struct wfs_replica *r, uint64_t *n_checked, uint64_t *n_bad,
 		      const struct wfs_progress *p, struct wfs_err *err);
 
-/* The same for a cache that nobody has open (-EBUSY names the holder); needs no store. */
+/* The same for a cache that nobody has open (-EBUSY names the holder); needs no store.
+ * Of what is no cache nothing is changed. */
 int wfs_cache_verify(const char *cache, uint64_t *n_checked, uint64_t *n_bad, const struct wfs_progress *p,
 		     struct wfs_err *err);
+
+/* What a directory is, by the names in it; changes nothing.  odd: an entry that is not nothing, of OTHER the one
+ * that no cache holds, if there is one. */
+enum wfs_dir_kind { WFS_DIR_EMPTY, WFS_DIR_CACHE, WFS_DIR_STORE, WFS_DIR_OTHER };
+int wfs_cache_look(enum wfs_dir_kind *out, char odd[NAME_MAX + 1], int dir, struct wfs_err *err);
+/* A name at the top of a cache. */
+bool wfs_cache_owns(const char *name);
+/* May it become a cache, or is it one?  Else -EPERM.  path is for the message. */
+int wfs_cache_check(int dir, const char *path, struct wfs_err *err);
+/* Is it one?  For those who make none.  The message follows on the directory's name. */
+int wfs_cache_must_be(const char *path, struct wfs_err *err);
 
 /* Look at the store now. */
 void wfs_replica_poke(struct wfs_replica *r);

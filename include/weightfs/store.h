@@ -28,7 +28,8 @@ struct wfs_store_opts {
 };
 
 /* -EINVAL: not a store URL (message says what is); -ENOENT, -ENOTDIR: no such directory.
- * No network traffic.  create: a directory store is made if missing. */
+ * No network traffic.  create: a directory store is made if missing; -EINVAL
+ * in a directory that holds something and is no store. */
 int wfs_store_open(struct wfs_store **out, const char *url, const struct wfs_store_opts *opts,
 		   bool create, struct wfs_err *err);
 void wfs_store_close(struct wfs_store *st);

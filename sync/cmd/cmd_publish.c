@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
 #include <stdio.h>
@@ -172,6 +173,22 @@ static bool is_inside(const char *store, const char *dir)
 	return parent && strncmp(parent, d, n) == 0 && (parent[n] == '/' || parent[n] == '\0');
 }
 
+/* Arguments swapped: the files of a store, or of a cache, are no model's. */
+static int check_kind(const char *dir)
+{
+	WFS_AUTO(wfs_close_fd) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	enum wfs_dir_kind kind;
+	char odd[NAME_MAX + 1];
+
+	if (fd < 0 || wfs_cache_look(&kind, odd, fd, NULL) < 0)
+		return 0;		/* the scan says why */
+	if (kind == WFS_DIR_STORE)
+		return cmd_usage("%s is a store; the model directory comes first, then the store", dir);
+	if (kind == WFS_DIR_CACHE)
+		return cmd_usage("%s is a cache of weightfs, no model directory", dir);
+	return 0;
+}
+
 /* A usage mistake is told before anything is created. */
 static int check_dirs(const struct args *a)
 {
@@ -181,6 +198,8 @@ static int check_dirs(const struct args *a)
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
 		if (dirs[i] && (stat(dirs[i], &st) < 0 || !S_ISDIR(st.st_mode)))
 			return cmd_usage("%s is not a directory", dirs[i]);
+	if (check_kind(a->dir))
+		return EXIT_USAGE;
 	if (is_inside(a->store, a->dir))
 		return cmd_usage("the store %s lies in the model directory %s: put it beside", a->store, a->dir);
 	return 0;

@@ -13,7 +13,7 @@
  *   served/<n>/        complete versions as plain files (served.c)
  *   tmp/               swept at start
  *
- * All names are our own hex or decimal numbers.  Everything small is written to a temporary,
+ * The directory holds no other names (known.c).  All below are our own hex or decimal numbers.  Everything small is written to a temporary,
  * synced and renamed, so a crash leaves the old file or the new one.
  */
 #include <dirent.h>
@@ -81,7 +81,9 @@ int wfs_cache_open(struct wfs_cache *c, const char *path, struct wfs_err *err)
 	c->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (c->dir < 0)
 		return wfs_fail_sys(err, "open cache directory %s", path);
-	r = lock_cache(c, err);
+	r = wfs_cache_check(c->dir, path, err);
+	if (r == 0)
+		r = lock_cache(c, err);
 	if (r < 0)
 		return r;
 	r = wfs_remove_tree(c->dir, "tmp", err);

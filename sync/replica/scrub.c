@@ -157,9 +157,9 @@ int wfs_cache_verify(const char *cache, uint64_t *n_checked, uint64_t *n_bad, co
 	struct wfs_replica *r;
 	int ret;
 
-	/* Only an existing cache: opening would make one. */
-	if (access(cache, F_OK) < 0)
-		return wfs_fail_sys(err, "cache %s", cache);
+	ret = wfs_cache_must_be(cache, err);
+	if (ret < 0)
+		return ret;
 	ret = wfs_replica_open(&r, NULL, &o, err);
 	if (ret < 0)
 		return ret;

@@ -8,9 +8,12 @@
  */
 #include "store/dir.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -146,6 +149,42 @@ static const struct wfs_backend dir_backend = {
 	.remove = wfs_dir_remove,
 };
 
+/* What a publisher that got no further has left there, or the file system. */
+static bool counts(const char *name)
+{
+	static const char *const none[] = { ".", "..", "lost+found", "lock", "tmp" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
+		if (strcmp(name, none[i]) == 0)
+			return false;
+	return strncmp(name, ".nfs", 4) != 0;
+}
+
+/* Arguments swapped, or a word forgotten: a store is not begun between somebody's files. */
+static int check_new(const struct wfs_dir *d, const char *path, struct wfs_err *err)
+{
+	char odd[NAME_MAX + 1] = "";
+	struct dirent *e;
+	struct stat sb;
+	DIR *dir;
+	int fd;
+
+	if (fstatat(d->fd, "weightfs-store", &sb, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	fd = openat(d->fd, ".", DIR_FLAGS);
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		wfs_close_fd(&fd);
+		return wfs_fail_sys(err, "read %s", path);
+	}
+	while (!*odd && (e = readdir(dir)))
+		if (counts(e->d_name))
+			snprintf(odd, sizeof(odd), "%s", e->d_name);
+	closedir(dir);
+	return !*odd ? 0 : wfs_fail(err, -EINVAL, "%s is no store, and not empty (it holds %s): a new store needs a directory "
+				    "of its own, a new or an empty one", path, odd);
+}
+
 int wfs_dir_open(struct wfs_store *st, const char *path, bool create, struct wfs_err *err)
 {
 	struct wfs_dir *d;
@@ -169,5 +208,5 @@ int wfs_dir_open(struct wfs_store *st, const char *path, bool create, struct wfs
 	if (d->fd < 0)
 		return wfs_fail_sys(err, "store %s", path);
 	st->watch.dir = d->fd;
-	return 0;
+	return create ? check_new(d, path, err) : 0;
 }
