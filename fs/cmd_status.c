@@ -23,6 +23,7 @@
 
 #define ANSWER_MS 5000u
 #define TEXT 512u
+#define NEVER UINT64_MAX
 
 struct report {
 	bool seen;
@@ -174,8 +175,11 @@ static void print_state(const struct report *p)
 
 	printf("%s%s%s\n", p->healthy ? "healthy" : "unhealthy", p->reason[0] ? ": " : "", p->reason);
 	if (p->problem[0])
-		printf("  problem   %s (%s ago)\n", p->problem, human_time(age, p->problem_ms));
-	printf("  store     %s, looked at %s ago\n", p->store, human_time(age, p->looked));
+		printf("  problem   %s (for %s)\n", p->problem, human_time(age, p->problem_ms));
+	if (p->looked == NEVER)
+		printf("  store     %s, no good look at it yet\n", p->store);
+	else
+		printf("  store     %s, looked at %s ago\n", p->store, human_time(age, p->looked));
 	printf("  mount     %s, weightfs %s, process %" PRIu64 ", up for %s\n", p->point, p->program, p->pid,
 	       human_time(age, p->uptime * 1000));
 	printf("  runs as   %s%s%s\n", p->run_as, p->landlock ? ", confined by Landlock" : "",
@@ -234,7 +238,7 @@ int cmd_status(int argc, char **argv)
 	static const struct option longopts[] = {
 		{ "json", no_argument, NULL, 'j' }, { "files", no_argument, NULL, 'f' },
 		{ "version", required_argument, NULL, 'v' }, { 0 } };
-	struct report report = { .lines = WFS_BUF_INIT, .hooks = WFS_BUF_INIT };
+	struct report report = { .looked = NEVER, .lines = WFS_BUF_INIT, .hooks = WFS_BUF_INIT };
 	struct wfs_err err = { 0 };
 	struct client c;
 	bool json = false, files = false;

@@ -14,12 +14,14 @@
 #include "weightfs/base.h"
 #include "weightfs/json.h"
 
-#define ROUND_MS 3600000u	/* without --timeout, ask again every hour */
+#define ROUND_MS 5000u		/* then ask again, for what is wrong meanwhile */
+#define FIRST_MS 1000u		/* the first round: a store that is not there shows at once */
 #define SPARE_MS 5000u		/* for the answer itself */
 
 struct answer {
 	uint64_t newest;
 	bool timeout;
+	char problem[512];
 };
 
 static int take_answer(void *arg, const struct wfs_json_event *ev, struct wfs_err *err)
@@ -31,6 +33,8 @@ static int take_answer(void *arg, const struct wfs_json_event *ev, struct wfs_er
 		a->newest = ev->uint;
 	else if (wfs_json_at_top(ev, "timeout"))
 		a->timeout = true;
+	else if (wfs_json_at_top(ev, "problem") && ev->kind == WFS_JSON_STRING)
+		cmd_take_text(a->problem, sizeof(a->problem), ev->text);
 	return 0;
 }
 
@@ -58,6 +62,44 @@ static int ask(struct answer *a, const struct client *c, uint64_t above, unsigne
 	return r;
 }
 
+/* Once, as long as there is one. */
+static bool say_problem(const struct client *c, const struct answer *a, bool said)
+{
+	if (a->problem[0] && !said)
+		fprintf(stderr, "weightfs: %s: waiting: %s\n", c->point, a->problem);
+	return a->problem[0];
+}
+
+static int say_timeout(const struct client *c, const struct answer *a, uint64_t above, double timeout)
+{
+	fprintf(stderr, "weightfs: %s: nothing newer than %" PRIu64 " within %g s (newest: %" PRIu64 ")%s%s\n", c->point,
+		above, timeout, a->newest, a->problem[0] ? ": " : "", a->problem);
+	return EXIT_TIMEOUT;
+}
+
+/* Rounds, for only what ends one tells what is wrong. */
+static int wait_above(const struct client *c, uint64_t above, double timeout)
+{
+	unsigned round = FIRST_MS;
+	bool said = false;
+
+	for (uint64_t start = wfs_now_ns();; round = ROUND_MS) {
+		double left = (timeout - (double)(wfs_now_ns() - start) / 1e9) * 1e3;
+		bool last = timeout >= 0 && left <= round;
+		struct answer a = { 0 };
+
+		if (ask(&a, c, above, !last ? round : left > 0 ? (unsigned)left : 0) < 0)
+			return EXIT_BAD;
+		if (!a.timeout) {
+			printf("%" PRIu64 "\n", a.newest);
+			return EXIT_OK;
+		}
+		if (last)
+			return say_timeout(c, &a, above, timeout);
+		said = say_problem(c, &a, said);
+	}
+}
+
 int cmd_wait(int argc, char **argv)
 {
 	static const struct option longopts[] = {
@@ -76,21 +118,5 @@ int cmd_wait(int argc, char **argv)
 	r = client_find(&c, argv[optind]);
 	if (r)
 		return r;
-	for (uint64_t start = wfs_now_ns();;) {
-		double left = timeout - (double)(wfs_now_ns() - start) / 1e9;
-		unsigned ms = timeout < 0 || left * 1e3 > ROUND_MS ? ROUND_MS : left > 0 ? (unsigned)(left * 1e3) : 0;
-		struct answer a = { 0 };
-
-		if (ask(&a, &c, above, ms) < 0)
-			return EXIT_BAD;
-		if (!a.timeout) {
-			printf("%" PRIu64 "\n", a.newest);
-			return EXIT_OK;
-		}
-		if (timeout >= 0 && ms < ROUND_MS) {
-			fprintf(stderr, "weightfs: %s: nothing newer than %" PRIu64 " within %g s (newest: %" PRIu64 ")\n",
-				c.point, above, timeout, a.newest);
-			return EXIT_TIMEOUT;
-		}
-	}
+	return wait_above(&c, above, timeout);
 }

@@ -58,13 +58,19 @@ static uint64_t newest(struct control *c)
 static void look_wait(struct control *c, struct peer *p, bool late)
 {
 	uint64_t sequence = newest(c);
+	char problem[512];
 
 	if (sequence <= p->above && !late)
 		return;
 	if (sequence > p->above)	/* before it is told: what it starts then sees that version */
 		bind_close(c->fs->bind, p->user);
-	wfs_buf_printf(&p->out, "{\"newest\":%" PRIu64 "%s}", sequence,
-		       sequence > p->above ? "" : ",\"timeout\":true");
+	wfs_buf_printf(&p->out, "{\"newest\":%" PRIu64, sequence);
+	if (sequence <= p->above) {
+		wfs_replica_failing(c->fs->replica, problem, sizeof(problem));
+		wfs_buf_printf(&p->out, ",\"timeout\":true,\"problem\":");
+		wfs_json_quote(&p->out, problem);
+	}
+	wfs_buf_append(&p->out, "}", 1);
 	peer_answer(p);
 }
 

@@ -27,6 +27,51 @@ static void test_once(void)
 	}
 }
 
+/* What a store tells while it is tried. */
+struct told {
+	unsigned n, over;
+	uint64_t left_ms;
+	char why[256];
+};
+
+static void on_trouble(void *arg, const struct wfs_trouble *t)
+{
+	struct told *told = arg;
+
+	told->n += t->why != NULL;
+	told->over += !t->why;
+	if (!t->why)
+		return;
+	told->left_ms = t->left_ms;
+	snprintf(told->why, sizeof(told->why), "%s: %s", t->name, t->why);
+}
+
+/* One failure that the first retry mends is not told, a second is, and one that took long is at once. */
+static void test_trouble(void)
+{
+	static const struct { const char *how; unsigned stall_ms; int want; unsigned n, over; const char *says; } hows[] = {
+		{ "ok", 0, 0, 0, 0, "" }, { "early", 0, 0, 0, 0, "" }, { "s404", 0, -ENOENT, 0, 0, "" },
+		{ "limited", 0, 0, 0, 0, "" }, { "busy", 0, 0, 2, 1, "a: " }, { "stall-headers", 2500, -ETIMEDOUT, 1, 0, "a: " },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(hows); i++) {
+		struct wfs_store_opts opts = { .stall_ms = hows[i].stall_ms, .read_timeout_ms = 5000 };
+		struct wfs_store *st = open_hostile(hows[i].how, &opts);
+		struct got g = { 0 };
+		struct wfs_get get = { .name = "a", .max = SIZE, .sink = collect, .arg = &g };
+		struct told told = { 0 };
+
+		REQUIRE(st);
+		wfs_store_on_trouble(st, on_trouble, &told);
+		CHECK_INT(wfs_store_get(st, &get, NULL), hows[i].want, hows[i].how);
+		CHECK_INT(told.n, hows[i].n, hows[i].how);
+		CHECK_INT(told.over, hows[i].over, hows[i].how);
+		CHECK(strstr(told.why, hows[i].says) && told.left_ms <= 5000 && !told.left_ms == !told.n);
+		CHECK(!wfs_store_in_trouble(st));
+		wfs_store_close(st);
+	}
+}
+
 /* A port that nobody listens on. */
 static int closed_port(void)
 {
@@ -235,6 +280,6 @@ static void test_rate(void)
 	wfs_store_close(st);
 }
 
-HTTP_TEST_MAIN(T(test_once), T(test_nothing_moves), T(test_stall_is_left_and_resumed),
+HTTP_TEST_MAIN(T(test_once), T(test_trouble), T(test_nothing_moves), T(test_stall_is_left_and_resumed),
 	       T(test_slow_sink_is_no_stall), T(test_cancel), T(test_silent_connect), T(test_silent_dns),
 	       T(test_rate))

@@ -226,7 +226,9 @@ void wfs_replica_poke(struct wfs_replica *r);
  * last error.  Keys: weightfs(1), "Status". Never waits for the network or a reader. */
 int wfs_replica_status(struct wfs_replica *r, struct wfs_buf *out);
 /* The last problem as a sentence ("" when the last look succeeded), and whether a mount is healthy:
- * something is shown and the last look at the store, if any, did not fail. */
+ * something is shown, the last look at the store, if any, did not fail, and no get of the store goes on failing. */
 bool wfs_replica_health(struct wfs_replica *r, char *msg, size_t msg_len);
+/* The problem alone, and since when (wfs_now_ns). */
+uint64_t wfs_replica_failing(struct wfs_replica *r, char *msg, size_t msg_len);
 
 #endif

@@ -69,6 +69,21 @@ int wfs_store_get(struct wfs_store *st, const struct wfs_get *get, struct wfs_er
 int wfs_store_get_buf(struct wfs_buf *out, struct wfs_store *st, const char *name, size_t max,
 		      bool fresh, const atomic_bool *cancel, struct wfs_err *err);
 
+/*
+ * A get that goes on trying says so, from its own thread: with a failure that its first retry did not mend or
+ * that took a few seconds, and again with each one after it.  One lost packet is not worth a word.
+ */
+struct wfs_trouble {
+	const char *name;		/* of the object */
+	const char *why;		/* NULL: it came, and no other get of the store is in trouble */
+	uint64_t left_ms;		/* how long it will be tried yet if nothing moves */
+};
+typedef void wfs_trouble_fn(void *arg, const struct wfs_trouble *t);
+
+/* While no get runs.  fn NULL: nobody listens. */
+void wfs_store_on_trouble(struct wfs_store *st, wfs_trouble_fn *fn, void *arg);
+bool wfs_store_in_trouble(struct wfs_store *st);		/* some get is, now */
+
 /* Bytes received from the network or disk of the store so far, all threads. */
 uint64_t wfs_store_received(const struct wfs_store *st);
 /* Nanoseconds (wfs_now_ns) of the last byte received; 0: none yet. */

@@ -57,6 +57,8 @@ struct cmd_store {
 	struct wfs_store *st;
 };
 int cmd_open(struct cmd_store *s, bool create, struct wfs_err *err);
+/* A store that is tried again and again: say so on standard error. */
+void cmd_tell_trouble(struct wfs_store *st);
 
 /* A bar on a terminal, a line now and then elsewhere, nothing when quiet.  cancel is set up. */
 struct cmd_progress {

@@ -339,6 +339,7 @@ int cmd_pull(int argc, char **argv)
 	r = wfs_store_open(&s.st, argv[optind], &so, false, &err);
 	if (r < 0)
 		return r == -EINVAL ? cmd_usage("%s", err.msg) : cmd_fail(r, &err);
+	cmd_tell_trouble(s.st);
 	p.st = s.st;
 	r = set_paths(&p, argv[optind + 1], &err);
 	if (r == 0)

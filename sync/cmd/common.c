@@ -102,11 +102,34 @@ void cmd_lock(struct wfs_lock *lock, uint64_t wait_ns)
 	*lock = (struct wfs_lock){ .wait_ns = wait_ns, .cancel = &cmd_interrupted, .tell = say_waiting };
 }
 
+/* Once for each time the store goes away: what follows the first failure is more of the same. */
+static void say_trouble(void *arg, const struct wfs_trouble *t)
+{
+	static bool said;		/* the store calls us one at a time */
+	struct wfs_store *st = arg;
+
+	if (t->why && !said)
+		fprintf(stderr, "weightsync: cannot get %s from %s: %s: trying again, until nothing has come for %" PRIu64
+			" s more\n", t->name, wfs_store_url(st), t->why, (t->left_ms + 999) / 1000);
+	else if (!t->why && said)
+		fprintf(stderr, "weightsync: %s came: going on\n", t->name);
+	said = t->why;
+}
+
+void cmd_tell_trouble(struct wfs_store *st)
+{
+	wfs_store_on_trouble(st, say_trouble, st);
+}
+
 int cmd_open(struct cmd_store *s, bool create, struct wfs_err *err)
 {
 	struct wfs_store_opts o = { .cacert = s->cacert, .read_timeout_ms = 60000 };
 
-	return wfs_store_open(&s->st, s->url, &o, create, err);
+	int r = wfs_store_open(&s->st, s->url, &o, create, err);
+
+	if (r == 0)
+		cmd_tell_trouble(s->st);
+	return r;
 }
 
 /* ---- progress ---- */

@@ -51,8 +51,11 @@ static int check_run(struct wfs_replica *r, struct wfs_err *err)
 	if (r->run_checked)
 		return 0;
 	ret = wfs_store_get_buf(&raw, r->store, "weightfs-store", WFS_STORE_INFO_MAX, true, &r->stop, err);
+	if (ret == -ENOENT)
+		return wfs_fail(err, ret, "%s is no store: it has no file weightfs-store, which the first publish makes; "
+				"it is looked for again", wfs_store_url(r->store));
 	if (ret < 0)
-		return ret == -ENOENT ? ret : wfs_wrap(err, ret, "weightfs-store");
+		return ret;			/* the store's message names the object */
 	ret = wfs_store_info_parse(&run, raw.data, raw.len, err);
 	if (ret < 0)
 		return wfs_wrap(err, ret, "weightfs-store");
@@ -69,7 +72,7 @@ static int get_commit(struct wfs_replica *r, const char *name, struct wfs_commit
 
 	ret = wfs_store_get_buf(&raw, r->store, name, WFS_STORE_INFO_MAX, true, &r->stop, err);
 	if (ret < 0)
-		return ret == -ENOENT ? ret : wfs_wrap(err, ret, "%s", name);
+		return ret;
 	ret = wfs_commit_parse(out, raw.data, raw.len, err);
 	if (ret == 0 && strcmp(out->run.s, r->run.s) != 0) {
 		r->run_checked = false;		/* a store made anew: look at its run next time */
@@ -219,10 +222,10 @@ static bool wait_for_room(struct wfs_replica *r, struct wfs_model *m)
 
 static void note(struct wfs_replica *r, int ret, const struct wfs_commit *c, const struct wfs_err *err)
 {
-	char old[sizeof(r->problem)];
+	char old[sizeof(r->problem.msg)];
 
 	pthread_mutex_lock(&r->lock);
-	memcpy(old, r->problem, sizeof(old));
+	memcpy(old, r->problem.msg, sizeof(old));
 	pthread_mutex_unlock(&r->lock);
 	if (ret == -ECANCELED || r->stop)
 		return;
@@ -275,9 +278,7 @@ static int choose(struct wfs_replica *r, struct wfs_commit *pending, struct wfs_
 	int ret;
 
 	ret = wfs_follow_look(r, &newest, err);
-	pthread_mutex_lock(&r->lock);
-	r->looked_ns = wfs_now_ns();
-	pthread_mutex_unlock(&r->lock);
+	wfs_trouble_look(r, ret, err->msg);
 	if (ret == 0 && (!pending->sequence || strcmp(pending->run.s, newest.run.s) != 0))
 		*pending = newest;
 	return ret;
@@ -299,16 +300,16 @@ void *wfs_follow_main(void *arg)
 
 	while (!r->stop) {
 		struct wfs_err err = { "" };
-		bool again;
+		bool again, nothing;
 		int ret;
 
 		wfs_history_retry(r);
 		ret = choose(r, &pending, &err);
-		if (ret == 0)
+		nothing = ret == -ENOENT;		/* published yet, or not even a store */
+		if (ret == 0) {
 			ret = advance(r, &pending, &err);
-		if (ret == -ENOENT && !err.msg[0])
-			ret = 0;			/* nothing published yet */
-		note(r, ret, &pending, &err);
+			note(r, ret, &pending, &err);
+		}
 		wfs_served_sync(r);
 		/* After work there may be a newer one already: look at once. */
 		again = ret == 0 && pending.sequence && pending.sequence != finished;
@@ -317,8 +318,8 @@ void *wfs_follow_main(void *arg)
 			pending.sequence = 0;
 		if (again)
 			continue;
-		retry = ret < 0 ? WFS_MIN(retry * 2, RETRY_MAX_MS) : RETRY_MIN_MS;
-		wfs_store_wait(r->store, jitter(ret < 0 ? retry : r->o.poll_ms), &r->stop);
+		retry = ret < 0 && !nothing ? WFS_MIN(retry * 2, RETRY_MAX_MS) : RETRY_MIN_MS;
+		wfs_store_wait(r->store, jitter(retry == RETRY_MIN_MS ? r->o.poll_ms : retry), &r->stop);
 	}
 	return NULL;
 }

@@ -475,8 +475,12 @@ struct wfs_replica {
 	wfs_shown_fn *shown_fn;
 	wfs_shape_fn *shape_fn;
 	void *shown_arg;
-	char problem[512];			/* of the last look, "" when it went well */
-	uint64_t problem_ns, looked_ns;
+	struct wfs_complaint {
+		char msg[512];			/* "": there is none */
+		uint64_t since_ns;
+	} trouble,				/* with the store: looks or gets fail */
+	  problem;				/* with what the last good look found */
+	uint64_t looked_ns;			/* the last look that went well */
 	struct wfs_commit highest;		/* sequence 0: none */
 	uint64_t building;			/* sequence, 0: none */
 	uint64_t task_done, task_total;		/* bytes */
@@ -496,7 +500,14 @@ struct wfs_replica {
 	_Atomic uint64_t n_groups_checked, n_bytes_checked, n_bad_groups, n_blocks_built, n_blocks_read, n_rot;
 };
 
-void wfs_replica_problem(struct wfs_replica *r, const char *msg);	/* "" clears it */
+/* ---- trouble.c ---------------------------------------------------------------------------- */
+
+/* What goes wrong, each logged once and once when it is over; "" clears it. */
+void wfs_replica_problem(struct wfs_replica *r, const char *msg);
+void wfs_replica_trouble(struct wfs_replica *r, const char *msg);
+/* Of the last look: *msg is "" when there is nothing yet. */
+void wfs_trouble_look(struct wfs_replica *r, int ret, const char *msg);
+void wfs_trouble_listen(struct wfs_replica *r);
 /* Out of sight with everything: the run has changed. */
 void wfs_replica_forget(struct wfs_replica *r);
 int wfs_replica_show(struct wfs_replica *r, struct wfs_model *m, const struct wfs_commit *c, struct wfs_err *err);

@@ -17,14 +17,6 @@
 
 /* ---- what is shown ---- */
 
-void wfs_replica_problem(struct wfs_replica *r, const char *msg)
-{
-	pthread_mutex_lock(&r->lock);
-	snprintf(r->problem, sizeof(r->problem), "%s", msg);
-	r->problem_ns = msg[0] ? wfs_now_ns() : 0;
-	pthread_mutex_unlock(&r->lock);
-}
-
 /* Mark it shown; false: it was already. The list's reference is taken here. */
 static bool set_shown(struct wfs_replica *r, struct wfs_model *m)
 {
@@ -326,6 +318,7 @@ int wfs_replica_start(struct wfs_replica *r, bool follow, struct wfs_err *err)
 	if (ret < 0 || !follow)
 		return ret;
 	r->follows = true;
+	wfs_trouble_listen(r);
 	wfs_ahead_start(r);
 	r->follow_started = pthread_create(&r->follow_thread, NULL, wfs_follow_main, r) == 0;
 	if (r->o.scrub_ms)

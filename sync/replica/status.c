@@ -123,7 +123,7 @@ static int put_cache(struct wfs_replica *r, struct wfs_buf *out)
 int wfs_replica_status(struct wfs_replica *r, struct wfs_buf *out)
 {
 	uint64_t building, done, total, looked, problem_ns, highest;
-	char problem[sizeof(r->problem)];
+	char problem[sizeof(r->problem.msg)];
 	int ret;
 
 	pthread_mutex_lock(&r->lock);
@@ -131,10 +131,9 @@ int wfs_replica_status(struct wfs_replica *r, struct wfs_buf *out)
 	done = r->task_done;
 	total = r->task_total;
 	looked = r->looked_ns;
-	problem_ns = r->problem_ns;
 	highest = r->highest.sequence;
-	memcpy(problem, r->problem, sizeof(problem));
 	pthread_mutex_unlock(&r->lock);
+	problem_ns = wfs_replica_failing(r, problem, sizeof(problem));
 
 	ret = wfs_buf_printf(out, "{\"run\":\"%s\",", r->run.s);
 	if (ret == 0)
@@ -145,8 +144,10 @@ int wfs_replica_status(struct wfs_replica *r, struct wfs_buf *out)
 		ret = put_models(r, out);
 	if (ret == 0)
 		ret = wfs_buf_printf(out, ",\"highest_seen\":%" PRIu64 ",\"building\":%" PRIu64 ",\"building_done\":%" PRIu64
-				     ",\"building_total\":%" PRIu64 ",\"looked_ms_ago\":%" PRIu64, highest, building,
-				     building ? done : 0, building ? total : 0, ms_since(looked));
+				     ",\"building_total\":%" PRIu64 ",\"looked_ms_ago\":", highest, building,
+				     building ? done : 0, building ? total : 0);
+	if (ret == 0)
+		ret = looked ? wfs_buf_printf(out, "%" PRIu64, ms_since(looked)) : wfs_buf_printf(out, "null");
 	if (ret == 0)
 		ret = put_counters(r, out);
 	if (ret == 0)
@@ -161,12 +162,12 @@ int wfs_replica_status(struct wfs_replica *r, struct wfs_buf *out)
 bool wfs_replica_health(struct wfs_replica *r, char *msg, size_t msg_len)
 {
 	struct wfs_model *m = wfs_replica_latest(r);
-	bool good;
+	bool shown = m;
 
-	pthread_mutex_lock(&r->lock);
-	good = m && !r->problem[0];
-	snprintf(msg, msg_len, "%s", r->problem[0] ? r->problem : m ? "" : "no version is shown yet");
-	pthread_mutex_unlock(&r->lock);
 	wfs_model_put(m);
-	return good;
+	if (wfs_replica_failing(r, msg, msg_len))
+		return false;
+	if (!shown)
+		snprintf(msg, msg_len, "no version is shown yet");
+	return shown;
 }

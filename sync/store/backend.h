@@ -20,7 +20,9 @@
 
 /* What the attempts of one get know together. */
 struct wfs_attempt {
+	struct wfs_store *st;
 	const struct wfs_get *get;
+	bool told;			/* it is counted in st->n_trouble */
 	bool ranged;			/* wanted is [pos, end); else from pos to the object's end */
 	bool started;			/* the sink has bytes: what is wanted no longer changes */
 	uint64_t pos, end;		/* next byte for the sink; one behind the last, or unknown */
@@ -86,6 +88,11 @@ struct wfs_store {
 	struct wfs_rate rate;
 	struct wfs_watch watch;
 	_Atomic uint64_t received, last_progress;
+
+	pthread_mutex_t trouble_lock;	/* around what follows, and around the calls of the function */
+	wfs_trouble_fn *trouble_fn;
+	void *trouble_arg;
+	unsigned n_trouble;		/* gets that are in trouble */
 };
 
 /* dir.c, http.c: set backend, priv and url. */

@@ -9,6 +9,8 @@
  * "Nothing moved" means that an attempt brought less than WFS_STORE_MOVED_MIN new bytes: a server
  * that dribbles a byte a second for ever does not keep a get alive for ever.  Time during which
  * our own rate limit held the get back is not held against the server.
+ *
+ * A get may go on for minutes, so its trouble is told while it lasts.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -22,6 +24,7 @@
 #define BACKOFF_MIN (200 * MS)
 #define BACKOFF_MAX (30000 * MS)
 #define RETRY_AFTER_MAX (60000 * MS)
+#define MOMENT (2000 * MS)		/* a failure that took longer is told at once */
 
 void wfs_store_count(struct wfs_store *st, uint64_t bytes)
 {
@@ -77,6 +80,33 @@ void wfs_attempt_whole(struct wfs_attempt *a)
 	a->end = WFS_SIZE_UNKNOWN;
 }
 
+/* The function is called under the lock: what is told last is what is true. */
+static void trouble(struct wfs_attempt *a, const char *why, uint64_t left_ns)
+{
+	struct wfs_store *st = a->st;
+
+	pthread_mutex_lock(&st->trouble_lock);
+	st->n_trouble += !a->told;
+	a->told = true;
+	if (st->trouble_fn)
+		st->trouble_fn(st->trouble_arg, &(struct wfs_trouble){ a->get->name, why, left_ns / MS });
+	pthread_mutex_unlock(&st->trouble_lock);
+}
+
+/* One that gave up has nothing good to tell: its error does. */
+static void trouble_ends(struct wfs_attempt *a, bool well)
+{
+	struct wfs_store *st = a->st;
+
+	if (!a->told)
+		return;
+	pthread_mutex_lock(&st->trouble_lock);
+	a->told = false;
+	if (--st->n_trouble == 0 && well && st->trouble_fn)
+		st->trouble_fn(st->trouble_arg, &(struct wfs_trouble){ .name = a->get->name });
+	pthread_mutex_unlock(&st->trouble_lock);
+}
+
 int wfs_attempt_deliver(struct wfs_attempt *a, uint64_t off, const void *data, size_t len,
 			struct wfs_err *err)
 {
@@ -96,12 +126,16 @@ int wfs_attempt_deliver(struct wfs_attempt *a, uint64_t off, const void *data, s
 	a->started = true;
 	a->moved += to - from;
 	a->pos = to;
+	if (a->moved >= WFS_STORE_MOVED_MIN)
+		trouble_ends(a, true);
 	return 0;
 }
 
-static void attempt_init(struct wfs_attempt *a, const struct wfs_get *get)
+static void attempt_init(struct wfs_attempt *a, struct wfs_store *st, const struct wfs_get *get)
 {
 	*a = (struct wfs_attempt) {
+		.st = st,
+		.told = a->told,
 		.get = get,
 		.ranged = get->len > 0,
 		.pos = get->off,
@@ -147,39 +181,50 @@ static int attempt_once(struct wfs_store *st, struct wfs_attempt *a, struct wfs_
 	return r < 0 ? r : st->backend->get(st, a, err);
 }
 
-int wfs_store_run(struct wfs_store *st, const struct wfs_get *get, bool start_over, struct wfs_err *err)
+static int run(struct wfs_store *st, const struct wfs_get *get, bool start_over, struct wfs_attempt *a,
+	       struct wfs_err *err)
 {
 	uint64_t moved_at = wfs_now_ns(), timeout = st->read_timeout_ms * MS;
 	unsigned tries = 0, failures = 0;
-	struct wfs_attempt a;
 	int r;
 
-	attempt_init(&a, get);
+	attempt_init(a, st, get);
 	for (;;) {
 		struct wfs_err last = { 0 };
 		uint64_t idle;
 
-		r = attempt_once(st, &a, &last);
+		r = attempt_once(st, a, &last);
 		tries++;
 		if (r == 0)
 			return 0;
-		if (!a.transient)
+		if (!a->transient)
 			return give_up(&last, r, tries, err);
 		if (get->once)
 			return give_up(&last, -ENETUNREACH, tries, err);
 
-		moved_at += a.held_ns;
-		if (a.moved >= WFS_STORE_MOVED_MIN && !start_over) {
+		moved_at += a->held_ns;
+		if (a->moved >= WFS_STORE_MOVED_MIN && !start_over) {
 			moved_at = wfs_now_ns();
 			failures = 0;
 		}
 		idle = wfs_now_ns() - WFS_MIN(moved_at, wfs_now_ns());
 		if (idle >= timeout)
 			return give_up(&last, -ETIMEDOUT, tries, err);
-		r = wfs_sleep(WFS_MIN(pause_ns(&a, failures++), timeout - idle), get->cancel);
+		if (failures > 0 || idle >= MOMENT)
+			trouble(a, last.msg, timeout - idle);
+		r = wfs_sleep(WFS_MIN(pause_ns(a, failures++), timeout - idle), get->cancel);
 		if (r < 0)
 			return r;
 		if (start_over)
-			attempt_init(&a, get);
+			attempt_init(a, st, get);
 	}
+}
+
+int wfs_store_run(struct wfs_store *st, const struct wfs_get *get, bool start_over, struct wfs_err *err)
+{
+	struct wfs_attempt a = { .told = false };
+	int r = run(st, get, start_over, &a, err);
+
+	trouble_ends(&a, r == 0);
+	return r;
 }

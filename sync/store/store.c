@@ -119,6 +119,7 @@ int wfs_store_open(struct wfs_store **out, const char *url, const struct wfs_sto
 
 	if (!st)
 		return wfs_fail(err, -ENOMEM, "out of memory");
+	pthread_mutex_init(&st->trouble_lock, NULL);
 	r = wfs_watch_init(&st->watch, err);
 	if (r == 0)
 		r = set_options(st, opts, err);
@@ -140,6 +141,7 @@ void wfs_store_close(struct wfs_store *st)
 	if (st->backend)
 		st->backend->close(st);
 	wfs_rate_done(&st->rate);
+	pthread_mutex_destroy(&st->trouble_lock);
 	free(st->url);
 	free(st->cacert);
 	free(st);
@@ -173,6 +175,24 @@ void wfs_store_wait(struct wfs_store *st, unsigned ms, const atomic_bool *cancel
 void wfs_store_wake(struct wfs_store *st)
 {
 	wfs_watch_wake(&st->watch);
+}
+
+void wfs_store_on_trouble(struct wfs_store *st, wfs_trouble_fn *fn, void *arg)
+{
+	pthread_mutex_lock(&st->trouble_lock);
+	st->trouble_fn = fn;
+	st->trouble_arg = arg;
+	pthread_mutex_unlock(&st->trouble_lock);
+}
+
+bool wfs_store_in_trouble(struct wfs_store *st)
+{
+	bool some;
+
+	pthread_mutex_lock(&st->trouble_lock);
+	some = st->n_trouble > 0;
+	pthread_mutex_unlock(&st->trouble_lock);
+	return some;
 }
 
 int wfs_store_get(struct wfs_store *st, const struct wfs_get *get, struct wfs_err *err)
