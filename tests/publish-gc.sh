@@ -56,6 +56,49 @@ check_reach()			# KEEP FIRST [full]
 		fail "$(cat "$TMPDIR/gc.out")"
 }
 
+# ---- verify: what the versions kept are built from ----
+
+# A pull of a version, from nothing.
+can_pull() { rm -rf "$TMPDIR/out"; weightsync pull --quiet "$TMPDIR/s" "$TMPDIR/out" --version "$1" >/dev/null 2>&1; }
+
+verify_says()			# STATUS [OPTION...]
+{
+	local r=0
+
+	weightsync verify --quiet "$TMPDIR/s" "${@:2}" >/dev/null 2>"$TMPDIR/err" || r=$?
+	[ $r = "$1" ] || fail "exit status $r, not $1: $(cat "$TMPDIR/err")"
+}
+
+# Each pack and table in turn, missing and then with a flipped bit: where a pull fails, verify does, and where
+# nothing is wrong it says so.
+check_verify()			# KEEP
+{
+	local f n=0 needed=0
+
+	fresh
+	gc "$TMPDIR/s" --keep "$1" --grace 0 >/dev/null
+	verify_says 0
+	verify_says 0 --version $LAST
+	while read -r f; do
+		n=$((n + 1))
+		mv "$f" "$TMPDIR/aside"
+		if ! can_pull $LAST; then
+			verify_says 4
+			verify_says 4 --version $LAST
+			needed=$((needed + 1))
+		fi
+		cp "$TMPDIR/aside" "$f"
+		python3 -c 'import sys; f=open(sys.argv[1],"r+b"); b=f.read(1)[0]; f.seek(0); f.write(bytes([b^4]))' "$f"
+		verify_says 4
+		grep -q "${f##*/}" "$TMPDIR/err" || fail "$f is not named: $(cat "$TMPDIR/err")"
+		mv "$TMPDIR/aside" "$f"
+	done < <(find "$TMPDIR/s/packs" "$TMPDIR/s/tables" -type f | sort)
+	verify_says 0
+	echo "keep $1: $n objects, without $needed of them no pull"
+	[ $needed -ge 4 ] || fail "only $needed were needed"
+}
+test_verify_of_what_is_left() { check_verify 2; }
+
 test_keep_to_a_full_version() { check_reach 11 10 full; }
 test_keep_one() { check_reach 1 $LAST; }
 test_keep_some() { check_reach 5 16; check_reach 14 7; }

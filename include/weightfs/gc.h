@@ -17,6 +17,7 @@
 
 #include "weightfs/err.h"
 #include "weightfs/store.h"
+#include "weightfs/version.h"
 
 struct wfs_gc_opts {
 	uint64_t keep;			/* at least 1 */
@@ -35,5 +36,19 @@ struct wfs_gc_result {
 /* -ENOENT: nothing is published.  -EBUSY: a publisher was at work for as long as it waits; what was removed
  * before stays removed.  -EOPNOTSUPP: not a directory.  -EBADMSG: a kept version is damaged; nothing was removed.  -ECANCELED. */
 int wfs_gc(struct wfs_store *store, const struct wfs_gc_opts *o, struct wfs_gc_result *out, struct wfs_err *err);
+
+/*
+ * What versions are built from, for those who check a store.  Where gc has been, that is more than what the
+ * versions name, and not all of what was there: how gc went is told by the oldest version that has a commit.
+ */
+struct wfs_needs;
+int wfs_needs_begin(struct wfs_needs **out, struct wfs_store *store, const atomic_bool *cancel, struct wfs_err *err);
+void wfs_needs_end(struct wfs_needs *n);			/* NULL is fine */
+/* Before the first file.  -EBADMSG: a version object before it is damaged. */
+int wfs_needs_oldest(struct wfs_needs *n, const struct wfs_version *oldest, struct wfs_err *err);
+/* Reads tables from the store.  -EBADMSG: one is damaged or missing; the rest is still found for other files. */
+int wfs_needs_file(struct wfs_needs *n, const struct wfs_file *f, struct wfs_err *err);
+/* All tables so far, in any order, until fn returns something else than 0. */
+int wfs_needs_each(const struct wfs_needs *n, int (*fn)(void *arg, const struct wfs_digest *table), void *arg);
 
 #endif

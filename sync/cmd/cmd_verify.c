@@ -4,6 +4,8 @@
  *
  * What is found wrong is said, one line each, and the rest is still checked.  An object that
  * several versions share is fetched once.
+ *
+ * A version is built from tables of older ones, of which gc has left nothing else: they are found as gc does.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -14,6 +16,7 @@
 #include "cmd.h"
 #include "weightfs/base.h"
 #include "weightfs/config.h"
+#include "weightfs/gc.h"
 #include "weightfs/json.h"
 #include "weightfs/limits.h"
 #include "weightfs/safetensors.h"
@@ -21,8 +24,8 @@
 
 const char verify_help[] =
 	"usage: weightsync verify [OPTION...] STORE\n\n"
-	"Fetch everything that the versions of STORE consist of and check every digest.\n\n"
-	"  --version N      this version only\n"
+	"Fetch everything that the versions of STORE consist of and are built from, and check every digest.\n\n"
+	"  --version N      this version only, with what it is built from\n"
 	"  --json           the result as one JSON object\n"
 	"  --cacert FILE    certificates to trust for https\n"
 	"  --quiet          no progress\n"
@@ -41,6 +44,7 @@ struct verify {
 	size_t n_seen, cap;
 	uint64_t objects, bytes, bad;
 	struct wfs_run run;
+	struct wfs_needs *needs;	/* of the versions checked so far */
 	struct wfs_err err;
 };
 
@@ -163,6 +167,8 @@ static int get(struct verify *v, struct wfs_buf *out, const char *kind, const st
 	return r;
 }
 
+#define ANY_SIZE UINT64_MAX
+
 static int verify_table(struct verify *v, const struct wfs_digest *id, uint64_t size, uint64_t version,
 			struct wfs_table **out)
 {
@@ -175,7 +181,7 @@ static int verify_table(struct verify *v, const struct wfs_digest *id, uint64_t 
 		r = wfs_table_open(&t, &raw, &v->err);
 	if (r < 0)
 		return wfs_wrap(&v->err, r, "table %s", wfs_hex(id).s);
-	if (wfs_table_size(t) != size)
+	if (size != ANY_SIZE && wfs_table_size(t) != size)
 		r = wfs_fail(&v->err, -EBADMSG, "table %s is for %" PRIu64 " bytes, the file has %" PRIu64, wfs_hex(id).s,
 			     wfs_table_size(t), size);
 	for (uint32_t i = 0; r != -ECANCELED && i < wfs_table_n_packs(t); i++) {
@@ -286,6 +292,41 @@ static int same_run(struct verify *v, const struct wfs_commit *c, const char *na
 	       wfs_fail(&v->err, -EBADMSG, "%s is of run %s, weightfs-store says %s", name, c->run.s, v->run.s);
 }
 
+struct base {
+	struct verify *v;
+	uint64_t sequence;
+};
+
+/* A table that the version is built from, unless one checked before has it. */
+static int verify_base(void *arg, const struct wfs_digest *id)
+{
+	const struct base *b = arg;
+	struct wfs_table *t = NULL;
+	int r;
+
+	if (!is_new(b->v, id))
+		return 0;
+	r = cmd_interrupted ? -ECANCELED : verify_table(b->v, id, ANY_SIZE, b->sequence, &t);
+	wfs_table_close(t);
+	if (r < 0 && r != -ECANCELED)
+		complain(b->v, b->sequence, "what it is built from");
+	return r == -ECANCELED ? r : 0;
+}
+
+static int verify_one(struct verify *v, const struct wfs_version *ver, const struct wfs_file *f)
+{
+	int r = cmd_interrupted ? -ECANCELED : verify_file(v, ver, f), marked;
+
+	if (r == -ECANCELED)
+		return r;
+	if (r < 0)
+		complain(v, ver->sequence, f->path);
+	marked = wfs_needs_file(v->needs, f, r < 0 ? NULL : &v->err);
+	if (marked < 0 && r == 0 && marked != -ECANCELED)
+		complain(v, ver->sequence, f->path);
+	return marked == -ECANCELED ? marked : 0;
+}
+
 static int verify_version(struct verify *v, uint64_t sequence, struct cmd_progress *p, uint64_t newest)
 {
 	struct wfs_version ver;
@@ -300,13 +341,32 @@ static int verify_version(struct verify *v, uint64_t sequence, struct cmd_progre
 		complain(v, sequence, "");
 	v->objects += 2;
 	v->bytes += raw_len;
-	for (size_t i = 0; r != -ECANCELED && i < ver.n_files; i++) {
+	for (size_t i = 0; r == 0 && i < ver.n_files; i++) {
 		p->p.fn(p, "versions", sequence - 1, newest);
-		r = cmd_interrupted ? -ECANCELED : verify_file(v, &ver, &ver.files[i]);
-		if (r < 0 && r != -ECANCELED)
-			complain(v, sequence, ver.files[i].path);
+		r = verify_one(v, &ver, &ver.files[i]);
 	}
 	wfs_version_free(&ver);
+	return r < 0 ? r : wfs_needs_each(v->needs, verify_base, &(struct base){ v, sequence });
+}
+
+/* Of an oldest version that cannot be read nothing is said here. */
+static int begin_needs(struct verify *v, uint64_t oldest)
+{
+	struct wfs_version ver;
+	struct wfs_commit c;
+	size_t raw_len;
+	int r;
+
+	r = wfs_needs_begin(&v->needs, v->st, &cmd_interrupted, &v->err);
+	if (r < 0)
+		return r;
+	r = cmd_load_version(v->st, oldest, &c, &ver, &raw_len, NULL);
+	if (r < 0)
+		return r == -ECANCELED ? r : 0;
+	r = wfs_needs_oldest(v->needs, &ver, &v->err);
+	wfs_version_free(&ver);
+	if (r < 0 && r != -ECANCELED)
+		complain(v, oldest, "what it is built from");
 	return r == -ECANCELED ? r : 0;
 }
 
@@ -361,7 +421,7 @@ static int verify_top(struct verify *v)
 
 static int verify_all(struct verify *v, uint64_t only, struct cmd_progress *p, uint64_t *n)
 {
-	uint64_t newest, first = only, seen = 0;
+	uint64_t newest, first, seen = 0;
 	int r;
 
 	r = verify_top(v);
@@ -371,8 +431,12 @@ static int verify_all(struct verify *v, uint64_t only, struct cmd_progress *p, u
 	}
 	if (r == 0)
 		r = cmd_newest(v->st, &newest, &v->err);
-	if (r == 0 && !only)
+	if (r == 0)
 		r = cmd_oldest(v->st, newest, &first, &v->err);
+	if (r == 0)
+		r = begin_needs(v, first);
+	if (only)
+		first = only;
 	for (uint64_t s = first; r == 0 && s <= (only ? only : newest); s++) {
 		r = verify_version(v, s, p, newest);
 		seen++;
@@ -418,6 +482,7 @@ int cmd_verify(int argc, char **argv)
 	r = verify_all(&v, version, &p, &n);
 	cmd_progress_end(&p);
 	free(v.seen);
+	wfs_needs_end(v.needs);
 	wfs_store_close(s.st);
 	if (r < 0)
 		return v.bad && r != -ECANCELED ? (cmd_fail(r, &v.err), EXIT_DAMAGED) : cmd_fail(r, &v.err);

@@ -145,20 +145,39 @@ static void add_before(struct before *b, const struct wfs_version *v)
 	}
 }
 
-static int look_before(struct wfs_kept *k, const struct wfs_version *oldest, struct before *b)
+static int look_before(struct wfs_marks *m, const struct wfs_version *oldest, struct before *b, struct wfs_err *err)
 {
 	int r = 0;
 
 	add_before(b, oldest);
 	for (size_t i = 0; r == 0 && i < b->n; i++) {
-		r = wfs_marks_peek(&k->marks, &b->id[i], &b->v[i], k->err);
+		r = wfs_marks_peek(m, &b->id[i], &b->v[i], err);
 		if (r == 0)
 			add_before(b, &b->v[i]);
 		if (r == 0)
-			r = wfs_marks_shortcuts(&k->marks, &b->v[i], k->err);
+			r = wfs_marks_shortcuts(m, &b->v[i], err);
 		if (r == -ENOENT)		/* an earlier run took it: plans do without */
 			r = 0;
 	}
+	return r < 0 ? r : wfs_marks_shortcuts(m, oldest, err);
+}
+
+static void free_before(struct before *b)
+{
+	for (size_t i = 0; i < b->n; i++)
+		wfs_version_free(&b->v[i]);
+	free(b);
+}
+
+int wfs_kept_shortcuts(struct wfs_marks *m, const struct wfs_version *oldest, struct wfs_err *err)
+{
+	struct before *b = calloc(1, sizeof(*b));
+	int r;
+
+	if (!b)
+		return wfs_fail(err, -ENOMEM, "out of memory");
+	r = look_before(m, oldest, b, err);
+	free_before(b);
 	return r;
 }
 
@@ -191,16 +210,12 @@ static int mark_oldest(struct wfs_kept *k, const struct wfs_version *v)
 
 	if (!b)
 		return wfs_fail(k->err, -ENOMEM, "out of memory");
-	r = look_before(k, v, b);
-	if (r == 0)
-		r = wfs_marks_shortcuts(&k->marks, v, k->err);
+	r = look_before(&k->marks, v, b, k->err);
 	if (r == 0)
 		r = wfs_marks_files(&k->marks, v, k->err);
 	if (r == 0)
 		r = keep_before(k, b);
-	for (size_t i = 0; i < b->n; i++)
-		wfs_version_free(&b->v[i]);
-	free(b);
+	free_before(b);
 	return r;
 }
 

@@ -27,6 +27,9 @@ int wfs_kept_find(struct wfs_kept *k, struct wfs_store *store, const struct wfs_
 /* For who holds the lock: versions published since are kept too.  -ESTALE, without a message: a version
  * that was to be kept is gone, or the store is another one. */
 int wfs_kept_catch_up(struct wfs_kept *k);
+/* For marks made outside of gc: how what the oldest version lies upon may be reached, where an earlier gc has left
+ * no more than that. */
+int wfs_kept_shortcuts(struct wfs_marks *m, const struct wfs_version *oldest, struct wfs_err *err);
 void wfs_kept_free(struct wfs_kept *k);
 
 #endif

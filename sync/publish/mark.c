@@ -204,11 +204,17 @@ int wfs_marks_shortcuts(struct wfs_marks *m, const struct wfs_version *v, struct
 /* The table to go on with: a stride, if there is one and an earlier run has left it. */
 static int mark_way(struct wfs_marks *m, const struct wfs_digest *table, struct wfs_table **out, struct wfs_err *err)
 {
+	struct wfs_err why = { "" }, stride = { "" };
+	int r;
+
 	for (size_t i = 0; i < m->n_shortcuts; i++)
 		if (wfs_digest_equal(&m->shortcuts[i].table, table) &&
-		    mark_table(m, &m->shortcuts[i].stride, out, NULL) == 0)
+		    mark_table(m, &m->shortcuts[i].stride, out, &stride) == 0)
 			return 0;
-	return mark_table(m, table, out, err);
+	r = mark_table(m, table, out, &why);
+	if (r < 0 && stride.msg[0])	/* after gc it is the stride that should be there */
+		return wfs_fail(err, r, "%s; %s", stride.msg, why.msg);
+	return r < 0 ? wfs_fail(err, r, "%s", why.msg) : 0;
 }
 
 /* One file content: by its anchor, or by its table and, pushed, what that needs. */
@@ -248,7 +254,7 @@ static int mark_chain(struct wfs_marks *m, const struct wfs_digest *table, const
 	return r;
 }
 
-static int mark_file(struct wfs_marks *m, const struct wfs_file *f, struct wfs_err *err)
+int wfs_marks_file(struct wfs_marks *m, const struct wfs_file *f, struct wfs_err *err)
 {
 	static const struct wfs_digest none;
 	int r = 0;
@@ -271,7 +277,7 @@ int wfs_marks_files(struct wfs_marks *m, const struct wfs_version *v, struct wfs
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < v->n_files; i++) {
-		r = mark_file(m, &v->files[i], err);
+		r = wfs_marks_file(m, &v->files[i], err);
 		if (r < 0)
 			wfs_wrap(err, r, "%s", v->files[i].path);
 	}

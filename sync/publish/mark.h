@@ -35,6 +35,7 @@ bool wfs_marks_has(const struct wfs_marks *m, const char *kind, const struct wfs
 int wfs_marks_version(struct wfs_marks *m, const struct wfs_digest *id, struct wfs_version *out, struct wfs_err *err);
 int wfs_marks_peek(struct wfs_marks *m, const struct wfs_digest *id, struct wfs_version *out, struct wfs_err *err);
 /* All objects that the version names, and all that its files are built from. */
+int wfs_marks_file(struct wfs_marks *m, const struct wfs_file *f, struct wfs_err *err);
 int wfs_marks_files(struct wfs_marks *m, const struct wfs_version *v, struct wfs_err *err);
 /* What that version's files are built from may be reached by its strides. */
 int wfs_marks_shortcuts(struct wfs_marks *m, const struct wfs_version *v, struct wfs_err *err);
