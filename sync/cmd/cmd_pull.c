@@ -91,6 +91,20 @@ static int disown_delivered(struct pull *p, struct wfs_err *err)
 	return r;
 }
 
+/* The lock goes last: what a kill leaves behind must still be known for a cache. */
+static void remove_work(const char *work)
+{
+	DIR *d = opendir(work);
+	struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && strcmp(e->d_name, "lock") != 0)
+			wfs_remove_tree(dirfd(d), e->d_name, NULL);
+	if (d)
+		closedir(d);
+	wfs_remove_tree(AT_FDCWD, work, NULL);
+}
+
 static bool in_version(const struct wfs_version *v, const char *name)
 {
 	size_t n = strlen(name);
@@ -351,7 +365,7 @@ int cmd_pull(int argc, char **argv)
 	wfs_model_put(p.m);
 	wfs_replica_close(p.r);
 	if (r == 0 || r == -ENOTEMPTY)
-		wfs_remove_tree(AT_FDCWD, p.work, NULL);
+		remove_work(p.work);
 	wfs_store_close(s.st);
 	free(p.target);
 	free(p.work);
