@@ -84,6 +84,37 @@ static inline void case_random(struct delta_case *c, uint64_t *state, uint32_t l
 	case_next(c, state, rates[case_below(state, ARRAY_SIZE(rates))]);
 }
 
+/* 4-bit values, of which in 1000 `rate` go up or down by one. */
+static inline void case_nibbles(struct delta_case *c, uint64_t *state, uint32_t rate)
+{
+	memset(c->next, 0, c->len);
+	for (uint64_t i = 0; i < 2 * (uint64_t)c->len; i++) {
+		unsigned old = c->base[i / 2] >> i % 2 * 4;
+		unsigned step = case_below(state, 1000) >= rate ? 0 : case_below(state, 2) ? 1 : 15;
+
+		c->next[i / 2] |= (uint8_t)(((old + step) & 0xf) << i % 2 * 4);
+	}
+}
+
+/* Such values in integers, as quantizers pack them, and in types where nobody does. */
+static inline void case_packed(struct delta_case *c, uint64_t *state, uint32_t len)
+{
+	static const uint8_t types[] = { WFS_DT_U8, WFS_DT_I8, WFS_DT_I16, WFS_DT_I32, WFS_DT_U32, WFS_DT_I64, WFS_DT_F32 };
+	static const uint32_t rates[] = { 0, 2, 10, 30, 100, 400, 1000 };
+
+	*c = (struct delta_case){ .len = len, .base = malloc(len), .next = malloc(len) };
+	if (!c->base || !c->next)
+		abort();
+	case_spans(c, state);
+	for (size_t i = 0; i < c->n_spans; i++) {
+		c->spans[i].dtype = types[case_below(state, ARRAY_SIZE(types))];
+		c->spans[i].phase %= (uint8_t)wfs_dtype_width(c->spans[i].dtype);
+	}
+	for (uint32_t i = 0; i < len; i++)
+		c->base[i] = (uint8_t)(test_random(state) >> 40);
+	case_nibbles(c, state, rates[case_below(state, ARRAY_SIZE(rates))]);
+}
+
 /* The file's bytes. */
 static inline void case_write(struct wfs_buf *out, const struct delta_case *c, const struct wfs_buf *stored)
 {

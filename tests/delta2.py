@@ -13,6 +13,7 @@ import sys
 
 WIDTH = [1] * 12 + [2] * 4 + [4, 4, 4] + [8, 8, 8] + [4]
 KIND_OF = {9: 1, 4: 2, 7: 2, 5: 3, 8: 3, 12: 4, 13: 4, 14: 5, 15: 6, 16: 7, 17: 7, 18: 8, 22: 8, 19: 9, 20: 9, 21: 10}
+INTEGERS = (0, 4, 7, 9)
 BITS = [8, 4, 8, 8, 16, 16, 16, 32, 32, 64, 64]
 EXPONENT = [(4, 255), (0, 15), (3, 15), (2, 31), (0, 0), (10, 31), (7, 255), (0, 0), (23, 255), (0, 0), (52, 2047)]
 POWERS = [round(2 ** (24 - i / 32)) for i in range(33)]
@@ -207,7 +208,8 @@ def runs(spans):
 
 
 def decode(block, spans, stored):
-    at = 0
+    """The number of sections whose integers hold 4-bit units."""
+    at = n_packed = 0
     present = sorted({kind for kind, _, _ in runs(spans)})
     for kind in present:
         form, at = stored[at], at + 1
@@ -218,18 +220,24 @@ def decode(block, spans, stored):
         mine = [(o, n) for k, o, n in runs(spans) if k == kind]
         old = b"".join(bytes(block[o:o + n]) for o, n in mine)
         new = old
+        packed = kind == 1
+        if form in (19, 20):
+            assert kind in INTEGERS
+            form -= 16
+            packed = True
+            n_packed += 1
         if form == 1:
             new = data
         elif form == 2:
             new = subprocess.run(["zstd", "-dqc"], input=data, stdout=subprocess.PIPE, check=True).stdout
         elif form in (3, 4):
-            width = max(BITS[kind] // 8, 1)
+            width = 1 if packed else BITS[kind] // 8
             units = [int.from_bytes(old[i:i + width], "little") for i in range(0, len(old), width)]
-            if kind == 1:
+            if packed:
                 units = [n for b in units for n in (b & 15, b >> 4)]
-            section = Section(kind, units, data)
+            section = Section(1 if packed else kind, units, data)
             section.sparse() if form == 3 else section.dense()
-            if kind == 1:
+            if packed:
                 units = [lo | hi << 4 for lo, hi in zip(units[::2], units[1::2])]
             new = b"".join(u.to_bytes(width, "little") for u in units)
         else:
@@ -238,9 +246,11 @@ def decode(block, spans, stored):
         for o, n in mine:
             block[o:o + n], new = new[:n], new[n:]
     assert at == len(stored)
+    return n_packed
 
 
 def main():
+    n_packed = 0
     for path in sys.argv[1:]:
         with open(path, "rb") as f:
             raw = f.read()
@@ -248,10 +258,10 @@ def main():
         spans = [struct.unpack_from("<IIBB", raw, 12 + 12 * i) for i in range(n_spans)]
         at = 12 + 12 * n_spans
         block = bytearray(raw[at:at + size])
-        decode(block, spans, raw[at + 2 * size:at + 2 * size + stored_len])
+        n_packed += decode(block, spans, raw[at + 2 * size:at + 2 * size + stored_len])
         if block != raw[at + size:at + 2 * size]:
             sys.exit(f"{path}: decoded to other bytes")
-    print(f"{len(sys.argv) - 1} cases")
+    print(f"{len(sys.argv) - 1} cases, {n_packed} packed sections")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#include "delta-case.h"
-#include "format/delta2.h"
+#include "delta-trip.h"
 #include "weightfs/io.h"
 #include "weightfs/table.h"
-
-#define GUARD 64
-#define GUARD_BYTE 0xa5
 
 static uint64_t state = 20261124;
 
@@ -44,55 +40,6 @@ void *__wrap_calloc(size_t n, size_t size)
 void *__wrap_realloc(void *p, size_t size)
 {
 	return fails() ? NULL : __real_realloc(p, size);
-}
-
-/* A block between guard bytes. */
-static uint8_t *guarded_new(size_t len)
-{
-	uint8_t *p = malloc(len + 2 * GUARD);
-
-	if (!p)
-		abort();
-	memset(p, GUARD_BYTE, len + 2 * GUARD);
-	return p + GUARD;
-}
-
-static bool guards_hold(const uint8_t *block, size_t len)
-{
-	for (size_t i = 0; i < GUARD; i++)
-		if (block[-1 - (ptrdiff_t)i] != GUARD_BYTE || block[len + i] != GUARD_BYTE)
-			return false;
-	return true;
-}
-
-/* The codec that is smallest, and delta2 even where it is not. */
-static void round_trip(const struct delta_case *c)
-{
-	WFS_AUTO(wfs_buf_free) struct wfs_buf out = WFS_BUF_INIT, delta = WFS_BUF_INIT, portable = WFS_BUF_INIT;
-	uint8_t *block = guarded_new(c->len);
-	struct wfs_err err = { "" };
-	unsigned codec = 99;
-	bool fits;
-
-	CHECK_INT(wfs_block_encode(&out, &codec, c->base, c->next, c->len, c->spans, c->n_spans, &err), 0, err.msg);
-	memcpy(block, c->base, c->len);
-	CHECK_INT(wfs_block_decode(block, c->len, codec, out.data, out.len, c->spans, c->n_spans, &err), 0, err.msg);
-	CHECK(memcmp(block, c->next, c->len) == 0 && out.len <= c->len);
-	CHECK_INT(wfs_delta2_encode(&delta, &fits, c->base, c->next, c->len, c->spans, c->n_spans, SIZE_MAX, &err), 0, err.msg);
-	memcpy(block, c->base, c->len);
-	CHECK_INT(wfs_delta2_decode(block, delta.data, delta.len, c->spans, c->n_spans, &err), 0, err.msg);
-	CHECK(memcmp(block, c->next, c->len) == 0 && guards_hold(block, c->len));
-	/* The portable loops read and write the same. */
-	wfs_d2_portable = true;
-	memcpy(block, c->base, c->len);
-	CHECK_INT(wfs_delta2_decode(block, delta.data, delta.len, c->spans, c->n_spans, &err), 0, err.msg);
-	CHECK(memcmp(block, c->next, c->len) == 0 && guards_hold(block, c->len));
-	CHECK_INT(wfs_delta2_encode(&portable, &fits, c->base, c->next, c->len, c->spans, c->n_spans, SIZE_MAX, &err), 0, err.msg);
-	CHECK(portable.len == delta.len && memcmp(portable.data, delta.data, delta.len) == 0);
-	wfs_d2_portable = false;
-	/* Never much longer than the block: a form and a length for each kind. */
-	CHECK(delta.len <= c->len + 5 * 11);
-	free(block - GUARD);
 }
 
 static void test_round_trips(void)
@@ -222,7 +169,18 @@ static void test_manual_example(void)
 	case_free(&c);
 }
 
-#define GOLDEN_CASES 12
+#define GOLDEN_CASES 16
+#define GOLDEN_PACKED 12		/* from here on: integers that hold 4-bit values */
+
+static void golden_packed(struct delta_case *c, uint64_t *seed, unsigned k)
+{
+	static const uint8_t types[] = { WFS_DT_U8, WFS_DT_I16, WFS_DT_I32, WFS_DT_I64 };
+
+	case_packed(c, seed, 5000);
+	c->n_spans = 1;
+	c->spans[0] = (struct wfs_span){ 0, c->len, types[k], 0 };
+	case_nibbles(c, seed, k % 2 ? 100 : 10);
+}
 
 /* The objects must never change, on no machine: WFS_WRITE_GOLDEN=1 writes the files anew. */
 static void test_golden(void)
@@ -236,8 +194,11 @@ static void test_golden(void)
 		char path[4096];
 		bool fits;
 
-		case_random(&c, &seed, k < 6 ? 1000 : 4000);
-		if (k % 2) {
+		if (k < GOLDEN_PACKED)
+			case_random(&c, &seed, k < 6 ? 1000 : 4000);
+		else
+			golden_packed(&c, &seed, k - GOLDEN_PACKED);
+		if (k % 2 && k < GOLDEN_PACKED) {
 			c.n_spans = 1;
 			c.spans[0] = (struct wfs_span){ 0, c.len, WFS_DT_BF16, 0 };
 		}
@@ -285,8 +246,11 @@ static void test_corruption(void)
 	struct delta_case c;
 
 	for (unsigned k = 0; k < 30; k++) {
-		case_random(&c, &state, 700);
-		corrupt(&c, 1 + k);
+		if (k % 5)
+			case_random(&c, &state, 700);
+		else
+			case_packed(&c, &state, 5000);
+		corrupt(&c, k % 5 ? 1 + k : 50);
 		case_free(&c);
 	}
 }
@@ -300,6 +264,12 @@ static const struct {
 } refused[] = {
 	{ "nothing", { 0 }, 0, "stored bytes" },
 	{ "form from the future", { 5 }, 1, "form 5" },
+	{ "another flag", { 0x23 }, 1, "form 35" },
+	{ "same, of 4-bit units", { 0x10 }, 1, "form 16" },
+	{ "raw, of 4-bit units", { 0x11 }, 1, "form 17" },
+	{ "zstd, of 4-bit units", { 0x12 }, 1, "form 18" },
+	{ "4-bit units in BF16", { 0x13, 0, 0, 18, 0x4f, 5, 0x68, 0xff, 0xec, 0x1d }, 10, "form 19, but units of kind 6" },
+	{ "4-bit units in BF16, dense", { 0x14 }, 1, "form 20, but units of kind 6" },
 	{ "same with bytes", { 0, 0 }, 2, "1 bytes where nothing changes" },
 	{ "raw, too short", { 1, 0 }, 2, "1 bytes for 64" },
 	{ "not zstd", { 2, 1, 2, 3 }, 4, "units" },
@@ -392,7 +362,10 @@ static void test_no_memory(void)
 		bool fits;
 		int r = -ENOMEM;
 
-		case_random(&c, &state, 3000);
+		if (k % 4)
+			case_random(&c, &state, 3000);
+		else
+			case_packed(&c, &state, 6000);
 		block = guarded_new(c.len);
 		CHECK_INT(wfs_delta2_encode(&whole, &fits, c.base, c.next, c.len, c.spans, c.n_spans, SIZE_MAX, &err), 0, err.msg);
 		for (long n = 0; r == -ENOMEM && n < ALLOCATIONS_MAX; n++) {

@@ -18,7 +18,10 @@ static void write_case(const char *dir, unsigned k, uint64_t *state)
 	char path[4096];
 	bool fits;
 
-	case_random(&c, state, 1 + case_below(state, k % 4 ? 400 : 20000));
+	if (k % 8 == 1)
+		case_packed(&c, state, 5000 + case_below(state, 10000));
+	else
+		case_random(&c, state, 1 + case_below(state, k % 4 ? 400 : 20000));
 	snprintf(path, sizeof(path), "%s/%u", dir, k);
 	if (wfs_delta2_encode(&stored, &fits, c.base, c.next, c.len, c.spans, c.n_spans, SIZE_MAX, &err) < 0) {
 		fprintf(stderr, "%s: %s\n", path, err.msg);

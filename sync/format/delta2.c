@@ -19,6 +19,7 @@ enum form {
 	FORM_ZSTD = 2,			/* the new units, one frame */
 	FORM_SPARSE = 3,
 	FORM_DENSE = 4,
+	FORM_PACKED = 16,		/* a flag of the last two: integers that hold 4-bit units */
 };
 
 #define LEN_LEN	4			/* of a section's length, in all but the last */
@@ -27,10 +28,16 @@ enum form {
 #define SPARSE_SHARE 24
 /* A section shorter than its units by this factor is not compressed beside. */
 #define SURE 4
+/* Packed values come in large tensors; in less than so many bytes it is not worth looking. */
+#define PACKED_MIN 4096
+/* By this factor shorter, reckoned, and the other way is not tried. */
+#define CLEARLY 2
 
-/* WFS_D2_KIND_* by element type; bytes that are no whole element are kind 0. */
+#define KIND_4BIT 1
+
+/* By element type; bytes that are no whole element are kind 0. */
 static const uint8_t kinds[WFS_DT_COUNT] = {
-	[WFS_DT_F4] = 1,
+	[WFS_DT_F4] = KIND_4BIT,
 	[WFS_DT_F8_E4M3] = 2, [WFS_DT_F8_E4M3FNUZ] = 2,
 	[WFS_DT_F8_E5M2] = 3, [WFS_DT_F8_E5M2FNUZ] = 3,
 	[WFS_DT_I16] = 4, [WFS_DT_U16] = 4,
@@ -41,6 +48,9 @@ static const uint8_t kinds[WFS_DT_COUNT] = {
 	[WFS_DT_I64] = 9, [WFS_DT_U64] = 9,
 	[WFS_DT_F64] = 10,
 };
+
+/* Integers, which quantizers pack 4-bit values into. */
+static const bool integers[WFS_D2_KINDS] = { [0] = true, [4] = true, [7] = true, [9] = true };
 
 /* Where units of one kind lie in the block. */
 struct part {
@@ -113,11 +123,6 @@ static void scatter(uint8_t *block, const uint8_t *in, unsigned kind, const stru
 		}
 }
 
-static bool is_packed(unsigned kind)
-{
-	return wfs_d2_kinds[kind].bits < 8;
-}
-
 /* 4-bit elements one to a byte, the low one first, and back; from and to may not overlap. */
 static void unpack(uint8_t *to, const uint8_t *from, size_t len)
 {
@@ -133,31 +138,19 @@ static void pack(uint8_t *to, const uint8_t *from, size_t len)
 		to[i] = (uint8_t)(from[2 * i] | from[2 * i + 1] << 4);
 }
 
-static uint32_t n_units(const struct part *p, unsigned kind)
-{
-	return is_packed(kind) ? 2 * p->len : p->len / wfs_d2_kinds[kind].width;
-}
-
-/* A part's units side by side: in the block itself, or in *own, which the caller frees. */
-static int units_of(const uint8_t **units, uint8_t **own, const uint8_t *block, const struct part *p, unsigned kind,
+/* A part's bytes side by side: in the block itself, or in *own, which the caller frees. */
+static int bytes_of(const uint8_t **bytes, uint8_t **own, const uint8_t *block, const struct part *p, unsigned kind,
 		    const struct wfs_span *spans, size_t n_spans, struct wfs_err *err)
 {
-	size_t len = p->len;
-
 	*own = NULL;
-	*units = block + p->off;
-	if (!p->scattered && !is_packed(kind))
+	*bytes = block + p->off;
+	if (!p->scattered)
 		return 0;
-	*own = malloc(is_packed(kind) ? 3 * len : len);
+	*own = malloc(p->len);
 	if (!*own)
-		return wfs_fail(err, -ENOMEM, "delta2: no memory for %zu bytes of units", len);
-	*units = *own;
-	if (is_packed(kind)) {
-		gather(*own + 2 * len, block, kind, spans, n_spans);
-		unpack(*own, *own + 2 * len, len);
-	} else {
-		gather(*own, block, kind, spans, n_spans);
-	}
+		return wfs_fail(err, -ENOMEM, "delta2: no memory for %u bytes of units", p->len);
+	gather(*own, block, kind, spans, n_spans);
+	*bytes = *own;
 	return 0;
 }
 
@@ -243,26 +236,100 @@ static int encode_units(struct wfs_buf *out, enum form *form, size_t start, cons
 	return r < 0 ? wfs_fail(err, r, "delta2: no memory for a section") : 0;
 }
 
+/* The changes of 4-bit units in so many bytes. */
+static int encode_packed(struct wfs_buf *out, enum form *form, const uint8_t *old, const uint8_t *new, uint32_t len,
+			 struct wfs_err *err)
+{
+	uint8_t *units = malloc(4 * (size_t)len);
+	struct wfs_d2_units u = { .kind = &wfs_d2_kinds[KIND_4BIT], .n = 2 * len, .old = units };
+	int r;
+
+	if (!units)
+		return wfs_fail(err, -ENOMEM, "delta2: no memory for %u bytes of 4-bit units", len);
+	u.new = units + 2 * (size_t)len;
+	unpack(units, old, len);
+	unpack(units + 2 * (size_t)len, new, len);
+	r = encode_changes(out, form, &u, err);
+	free(units);
+	return r;
+}
+
+/* If it is shorter than what is there from `start` on, it takes its place. */
+static int try_packed(struct wfs_buf *out, enum form *form, size_t start, const uint8_t *old, const uint8_t *new,
+		      uint32_t len, struct wfs_err *err)
+{
+	WFS_AUTO(wfs_buf_free) struct wfs_buf packed = WFS_BUF_INIT;
+	enum form packed_form;
+	int r = encode_packed(&packed, &packed_form, old, new, len, err);
+
+	if (r < 0 || packed.len >= out->len - start)
+		return r;
+	out->len = start;
+	*form = packed_form | FORM_PACKED;
+	r = wfs_buf_append(out, packed.data, packed.len);
+	return r < 0 ? wfs_fail(err, r, "delta2: no memory for a section") : 0;
+}
+
+/* Integers as such, as what may be packed into them, or as both where it is not clear which is shorter. */
+static int encode_integers(struct wfs_buf *out, enum form *form, const struct wfs_d2_units *u, uint32_t len,
+			   struct wfs_err *err)
+{
+	uint64_t whole, packed;
+	size_t start = out->len;
+	int r;
+
+	if (len < PACKED_MIN || memcmp(u->old, u->new, len) == 0)
+		return encode_changes(out, form, u, err);
+	wfs_d2_packed_costs(&whole, &packed, u->old, u->new, len, u->kind->width);
+	if (packed < whole / CLEARLY) {
+		r = encode_packed(out, form, u->old, u->new, len, err);
+		*form |= FORM_PACKED;
+		return r;
+	}
+	r = encode_changes(out, form, u, err);
+	if (r < 0 || packed >= whole)
+		return r;
+	return try_packed(out, form, start, u->old, u->new, len, err);
+}
+
+/* In whichever form is shortest. */
+static int encode_part(struct wfs_buf *out, enum form *form, const uint8_t *old, const uint8_t *new, uint32_t len,
+		       unsigned kind, struct wfs_err *err)
+{
+	unsigned width = wfs_d2_kinds[kind].width;
+	struct wfs_d2_units u = { .kind = &wfs_d2_kinds[kind], .n = len / width, .old = old, .new = new };
+	size_t start = out->len;
+	int r;
+
+	if (kind == KIND_4BIT)
+		r = encode_packed(out, form, old, new, len, err);
+	else if (integers[kind])
+		r = encode_integers(out, form, &u, len, err);
+	else
+		r = encode_changes(out, form, &u, err);
+	if (r < 0 || *form == FORM_SAME)
+		return r;
+	return encode_units(out, form, start, new, len, err);
+}
+
 static int encode_section(struct wfs_buf *out, const uint8_t *base, const uint8_t *next, const struct part *p,
 			  unsigned kind, bool last, const struct wfs_span *spans, size_t n_spans, struct wfs_err *err)
 {
-	struct wfs_d2_units u = { .kind = &wfs_d2_kinds[kind], .n = n_units(p, kind) };
 	uint8_t *own_old = NULL, *own_new = NULL, head[1 + LEN_LEN] = { 0 };
 	size_t head_at = out->len, start;
 	enum form form = FORM_SAME;
+	const uint8_t *old, *new;
 	int r;
 
 	r = wfs_buf_append(out, head, last ? 1 : sizeof(head));
 	if (r < 0)
 		return wfs_fail(err, r, "delta2: no memory for a section");
 	start = out->len;
-	r = units_of(&u.old, &own_old, base, p, kind, spans, n_spans, err);
+	r = bytes_of(&old, &own_old, base, p, kind, spans, n_spans, err);
 	if (r == 0)
-		r = units_of(&u.new, &own_new, next, p, kind, spans, n_spans, err);
+		r = bytes_of(&new, &own_new, next, p, kind, spans, n_spans, err);
 	if (r == 0)
-		r = encode_changes(out, &form, &u, err);
-	if (r == 0 && form != FORM_SAME)
-		r = encode_units(out, &form, start, own_new && is_packed(kind) ? own_new + 2 * p->len : u.new, p->len, err);
+		r = encode_part(out, &form, old, new, p->len, kind, err);
 	free(own_old);
 	free(own_new);
 	out->data[head_at] = (uint8_t)form;
@@ -294,7 +361,7 @@ int wfs_delta2_encode(struct wfs_buf *out, bool *fits, const uint8_t *base, cons
 
 /* ---- decoding ---- */
 
-static int decode_form(uint8_t *units, enum form form, const struct wfs_d2_units *u, const uint8_t *in, size_t len,
+static int decode_form(uint8_t *units, unsigned form, const struct wfs_d2_units *u, const uint8_t *in, size_t len,
 		       struct wfs_err *err)
 {
 	if (form == FORM_SPARSE)
@@ -302,29 +369,46 @@ static int decode_form(uint8_t *units, enum form form, const struct wfs_d2_units
 	return wfs_d2_dense_decode(units, u, in, len, err);
 }
 
-/* Changes to units that may have to be gathered first and put back after. */
-static int decode_changes(uint8_t *block, enum form form, const struct part *p, unsigned kind, const uint8_t *in,
-			  size_t len, const struct wfs_span *spans, size_t n_spans, struct wfs_err *err)
+/* Changes to 4-bit units in so many bytes. */
+static int decode_packed(uint8_t *bytes, uint32_t n, unsigned form, const uint8_t *in, size_t len, struct wfs_err *err)
 {
-	struct wfs_d2_units u = { .kind = &wfs_d2_kinds[kind], .n = n_units(p, kind) };
-	uint8_t *own;
+	uint8_t *units = malloc(2 * (size_t)n);
+	struct wfs_d2_units u = { .kind = &wfs_d2_kinds[KIND_4BIT], .n = 2 * n, .old = units };
 	int r;
 
-	r = units_of(&u.old, &own, block, p, kind, spans, n_spans, err);
+	if (!units)
+		return wfs_fail(err, -ENOMEM, "delta2: no memory for %u bytes of 4-bit units", n);
+	unpack(units, bytes, n);
+	r = decode_form(units, form, &u, in, len, err);
+	if (r == 0)
+		pack(bytes, units, n);
+	free(units);
+	return r;
+}
+
+/* Changes to units that may have to be gathered first and put back after. */
+static int decode_changes(uint8_t *block, unsigned form, const struct part *p, unsigned kind, const uint8_t *in,
+			  size_t len, const struct wfs_span *spans, size_t n_spans, struct wfs_err *err)
+{
+	struct wfs_d2_units u = { .kind = &wfs_d2_kinds[kind], .n = p->len / wfs_d2_kinds[kind].width };
+	uint8_t *own, *bytes;
+	int r;
+
+	r = bytes_of(&u.old, &own, block, p, kind, spans, n_spans, err);
 	if (r < 0)
 		return r;
-	r = decode_form(own ? own : block + p->off, form, &u, in, len, err);
-	if (r == 0 && own && is_packed(kind)) {
-		pack(own + 2 * p->len, own, p->len);
-		scatter(block, own + 2 * p->len, kind, spans, n_spans);
-	} else if (r == 0 && own) {
+	bytes = own ? own : block + p->off;
+	if (kind == KIND_4BIT || form & FORM_PACKED)
+		r = decode_packed(bytes, p->len, form & ~FORM_PACKED, in, len, err);
+	else
+		r = decode_form(bytes, form, &u, in, len, err);
+	if (r == 0 && own)
 		scatter(block, own, kind, spans, n_spans);
-	}
 	free(own);
 	return r;
 }
 
-static int decode_units(uint8_t *block, enum form form, const struct part *p, unsigned kind, const uint8_t *in,
+static int decode_units(uint8_t *block, unsigned form, const struct part *p, unsigned kind, const uint8_t *in,
 			size_t len, const struct wfs_span *spans, size_t n_spans, struct wfs_err *err)
 {
 	uint8_t *units;
@@ -355,6 +439,12 @@ static int decode_section(uint8_t *block, unsigned form, const struct part *p, u
 	case FORM_RAW:
 	case FORM_ZSTD:
 		return decode_units(block, form, p, kind, in, len, spans, n_spans, err);
+	case FORM_SPARSE | FORM_PACKED:
+	case FORM_DENSE | FORM_PACKED:
+		if (!integers[kind])
+			return wfs_fail(err, -EBADMSG, "delta2: a section of form %u, but units of kind %u are no integers "
+					"that 4-bit ones could be packed into", form, kind);
+		__attribute__((fallthrough));
 	case FORM_SPARSE:
 	case FORM_DENSE:
 		return decode_changes(block, form, p, kind, in, len, spans, n_spans, err);

@@ -114,6 +114,11 @@ uint32_t wfs_d2_sums_fast(uint64_t *sums, const struct wfs_d2_units *u, const st
 /* For tests: the portable loops do everything. */
 extern _Thread_local bool wfs_d2_portable;
 
+/* About what changes of integers of so many bytes take, as they are and as those of 4-bit units packed into
+ * them, in 2^-24 bits. */
+void wfs_d2_packed_costs(uint64_t *whole, uint64_t *packed, const uint8_t *old, const uint8_t *new, size_t len,
+			 unsigned width);
+
 /* Positions and changes of few units (delta2_sparse*.c). */
 int wfs_d2_sparse_encode(struct wfs_buf *out, const struct wfs_d2_units *u, const uint32_t *changed,
 			 uint32_t n_changed, struct wfs_err *err);

@@ -33,6 +33,16 @@ void tokens_of(struct dense *d, uint32_t i, unsigned width, unsigned bits)
 								 wfs_d2_load(u->new, i, width), bits));
 }
 
+/* Folded changes of 4 bits are tokens; in bytes, which become vectors. */
+static void tokens_of_4bit(uint8_t *restrict tokens, const uint8_t *restrict old, const uint8_t *restrict new, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		uint8_t d = (uint8_t)(new[i] - old[i]) & 0xf;
+
+		tokens[i] = (uint8_t)(d < 8 ? 2 * d : 31 - 2 * d);
+	}
+}
+
 /* Several counters a token, since the same one comes again before an increment is done. */
 #define PARTS 4
 
@@ -222,10 +232,11 @@ static int make_tokens(struct dense *d, uint64_t *n_bits)
 
 	*n_bits = 0;
 	wfs_d2_classify(d->classes, d->u, &d->window);
-	switch (d->u->kind->width) {
-	case 1:	tokens_of(d, done, 1, d->u->kind->bits); break;
-	case 2:	tokens_of(d, done, 2, 16); break;
-	case 4:	tokens_of(d, done, 4, 32); break;
+	switch (d->u->kind->bits) {
+	case 4:	tokens_of_4bit(d->tokens, d->u->old, d->u->new, d->u->n); break;
+	case 8:	tokens_of(d, done, 1, 8); break;
+	case 16: tokens_of(d, done, 2, 16); break;
+	case 32: tokens_of(d, done, 4, 32); break;
 	default: tokens_of(d, done, 8, 64); break;
 	}
 	if (count_tokens(d) < 0)

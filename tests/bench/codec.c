@@ -2,7 +2,7 @@
 /*
  * codec.c - codec delta2 on one core: bytes and speed
  *
- *	bench-codec [OLD NEW]...	pairs of BF16 files of the same layout; else synthetic ones
+ *	bench-codec [OLD NEW]...	pairs of BF16 files of the same layout; else synthetic ones, and packed 4-bit values
  *
  * A line a pair: share of elements changed, stored bytes per changed element, and GB/s of model
  * bytes (in CPU time, so that a loaded machine shows the same) of encoding and decoding, of the same with
@@ -34,10 +34,10 @@ static void fail(const struct wfs_err *err)
 	exit(1);
 }
 
-static size_t measure(double seconds[N_TIMES], const uint8_t *old, const uint8_t *new, uint32_t len)
+static size_t measure(double seconds[N_TIMES], unsigned dtype, const uint8_t *old, const uint8_t *new, uint32_t len)
 {
 	static uint8_t block[WFS_BLOCK_SIZE];
-	struct wfs_span span = { 0, len, WFS_DT_BF16, 0 };
+	struct wfs_span span = { 0, len, (uint8_t)dtype, 0 };
 	struct wfs_err err = { "" };
 	size_t stored = 0;
 	double t;
@@ -68,19 +68,53 @@ static size_t measure(double seconds[N_TIMES], const uint8_t *old, const uint8_t
 	return stored;
 }
 
-static void report(const char *name, const uint8_t *old, const uint8_t *new, size_t len)
+/* `changed` of `n` elements differ. */
+static void report(const char *name, unsigned dtype, const uint8_t *old, const uint8_t *new, size_t len, double changed,
+		   double n)
 {
-	double seconds[N_TIMES] = { 0 }, n = 0;
+	double seconds[N_TIMES] = { 0 };
 	size_t stored = 0;
 
 	for (size_t at = 0; at < len; at += WFS_BLOCK_SIZE)
-		stored += measure(seconds, old + at, new + at, (uint32_t)WFS_MIN(len - at, (size_t)WFS_BLOCK_SIZE));
-	for (size_t i = 0; i + 2 <= len; i += 2)
-		n += wfs_get16(old + i) != wfs_get16(new + i);
-	printf("%7.2f %9.3f", 200 * n / (double)len, n > 0 ? (double)stored / n : 0);
+		stored += measure(seconds, dtype, old + at, new + at, (uint32_t)WFS_MIN(len - at, (size_t)WFS_BLOCK_SIZE));
+	printf("%7.2f %9.3f", 100 * changed / n, changed > 0 ? (double)stored / changed : 0);
 	for (unsigned i = 0; i < N_TIMES; i++)
 		printf(" %8.2f", (double)len / seconds[i] / 1e9);
 	printf("  %s\n", name);
+}
+
+static void report_bf16(const char *name, const uint8_t *old, const uint8_t *new, size_t len)
+{
+	double changed = 0;
+
+	for (size_t i = 0; i + 2 <= len; i += 2)
+		changed += wfs_get16(old + i) != wfs_get16(new + i);
+	report(name, WFS_DT_BF16, old, new, len, changed, (double)len / 2);
+}
+
+/* 4-bit values, of which so many in a hundred go up or down by one, as the same bytes of several types. */
+static void packed(uint64_t seed, unsigned percent)
+{
+	static const struct { unsigned dtype; const char *name; } types[] = {
+		{ WFS_DT_F4, "F4" }, { WFS_DT_U8, "U8" }, { WFS_DT_I16, "I16" }, { WFS_DT_I32, "I32" }, { WFS_DT_I64, "I64" },
+	};
+	static uint8_t old[4 * WFS_BLOCK_SIZE], new[sizeof(old)];
+	double changed = 0;
+	char name[64];
+
+	for (size_t i = 0; i < 2 * sizeof(old); i++) {
+		unsigned v = test_random(&seed) >> 60, up = test_random(&seed) >> 63 ? 1 : 15, at = i % 2 * 4;
+		unsigned moves = (test_random(&seed) >> 32) % 100 < percent;
+
+		old[i / 2] = (uint8_t)(at ? old[i / 2] | v << 4 : v);
+		v = (v + moves * up) & 0xf;
+		new[i / 2] = (uint8_t)(at ? new[i / 2] | v << 4 : v);
+		changed += moves;
+	}
+	for (unsigned k = 0; k < ARRAY_SIZE(types); k++) {
+		snprintf(name, sizeof(name), "4-bit values as %s", types[k].name);
+		report(name, types[k].dtype, old, new, sizeof(old), changed, 2.0 * sizeof(old));
+	}
 }
 
 static void synthetic(uint64_t seed, double per_nudge)
@@ -101,7 +135,7 @@ static void synthetic(uint64_t seed, double per_nudge)
 		wfs_put16(new + 2 * i, (uint16_t)(v + (r >> 40 & 1 ? d : -d)));
 	}
 	snprintf(name, sizeof(name), "synthetic, nudge %g", per_nudge);
-	report(name, old, new, sizeof(old));
+	report_bf16(name, old, new, sizeof(old));
 }
 
 int main(int argc, char **argv)
@@ -122,9 +156,11 @@ int main(int argc, char **argv)
 			fprintf(stderr, "bench-codec: %s and %s are not two of one layout\n", argv[i], argv[i + 1]);
 			return 1;
 		}
-		report(argv[i + 1], old.data + skip, new.data + skip, old.len - skip);
+		report_bf16(argv[i + 1], old.data + skip, new.data + skip, old.len - skip);
 	}
 	for (unsigned i = 0; argc == 1 && i < ARRAY_SIZE(nudges); i++)
 		synthetic(i + 1, nudges[i]);
+	for (unsigned percent = 1; argc == 1 && percent <= 100; percent *= 10)
+		packed(percent, percent);
 	return 0;
 }
