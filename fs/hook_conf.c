@@ -162,6 +162,8 @@ static int on_option(void *arg, const char *section, const char *name, const cha
 		return r;
 	if (strcmp(name, "request") == 0)
 		return add_request(h, value, err);
+	if (strcmp(name, "mount") == 0 && value[0] != '/')
+		return wfs_fail(err, -EINVAL, "mount=%s: the mount's whole path is needed, as in mount = /home/me/policy", value);
 	if (of_request && h->n_requests)
 		return wfs_opt_set(&h->request[h->n_requests - 1], request_table, ARRAY_SIZE(request_table), name, value, err);
 	if (of_request && !known(hook_table, ARRAY_SIZE(hook_table), name))

@@ -6,6 +6,7 @@
  * or nothing here (rw: the mount is read-only whatever is asked).  They are accepted and ignored.
  */
 #include <errno.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stddef.h>
 #include <string.h>
@@ -156,17 +157,46 @@ int options_each_file(const char *config, int (*fn)(void *arg, const char *path,
 
 struct apply {
 	struct options *o;
+	struct options other;		/* of the other mounts: checked, and not used */
 	const char *mnt;
 };
 
+/* Between the quotation marks of [mount "PATH"], without slashes at its end. */
+static int section_path(char path[PATH_MAX], const char *section, struct wfs_err *err)
+{
+	static const char lead[] = "mount \"";
+	size_t begin = sizeof(lead) - 1, end = strlen(section) - 1;
+
+	if (strncmp(section, lead, begin) != 0 || end <= begin || section[end] != '"')
+		return wfs_fail(err, -EINVAL, "the section of one mount is written [mount \"/mnt/policy\"]");
+	if (section[begin] != '/')
+		return wfs_fail(err, -EINVAL, "[%s]: the mount's whole path is needed, as in [mount \"/home/me/policy\"]",
+				section);
+	while (end > begin + 1 && section[end - 1] == '/')
+		end--;
+	snprintf(path, PATH_MAX, "%.*s", (int)(end - begin), section + begin);
+	return 0;
+}
+
+static int apply_option(void *arg, const char *section, const char *name, const char *value, struct wfs_err *err)
+{
+	struct apply *a = arg;
+	char path[PATH_MAX];
+	int r;
+
+	if (strcmp(section, "mount") == 0)
+		return wfs_opt_set(a->o, table, ARRAY_SIZE(table), name, value, err);
+	if (strncmp(section, "mount", 5) != 0 || (section[5] != ' ' && section[5] != '"'))
+		return 0;			/* of others */
+	r = section_path(path, section, err);
+	if (r < 0)
+		return r;
+	return wfs_opt_set(strcmp(path, a->mnt) == 0 ? a->o : &a->other, table, ARRAY_SIZE(table), name, value, err);
+}
+
 static int apply_file(void *arg, const char *path, struct wfs_err *err)
 {
-	const struct apply *a = arg;
-	char section[4200];
-	const char *sections[] = { "mount", section, NULL };
-
-	snprintf(section, sizeof(section), "mount \"%s\"", a->mnt);
-	return wfs_opt_parse_file(a->o, table, ARRAY_SIZE(table), path, sections, err);
+	return wfs_conf_read(path, apply_option, arg, err);
 }
 
 int options_load(struct options *out, const char *list, const char *mnt, struct wfs_err *err)
@@ -178,12 +208,14 @@ int options_load(struct options *out, const char *list, const char *mnt, struct 
 	/* once for config= alone (and for complaints about -o before those about files) */
 	set_defaults(&first);
 	set_defaults(&o);
+	set_defaults(&apply.other);
 	r = apply_list(&first, list, err);
 	if (r == 0)
 		r = options_each_file(first.config, apply_file, &apply, err);
 	if (r == 0)
 		r = apply_list(&o, list, err);
 	options_free(&first);
+	options_free(&apply.other);
 	if (r < 0) {
 		options_free(&o);
 		return r;

@@ -390,6 +390,8 @@ test_mistakes_in_the_configuration()
 [mount]\n|no \[hook
 [hook "a"]\nmount=@M@\n|one of command=
 [hook "a"]\npreset=sglang\n|mount= is missing
+[hook "a"]\nmount=~/policy\n|:2: mount=~/policy: the mount's whole path is needed
+[hook "a"]\nmount=policy\n|:2: mount=policy: the mount's whole path is needed
 [hook "a"]\nmount=@M@\npreset=sglang\n|needs url=
 [hook "a"]\nmount=@M@\npreset=sglang\nurl=http://h\npause=keep\n|retract, abort
 [hook "a"]\nmount=@M@\npreset=tgi\n|one of

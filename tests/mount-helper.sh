@@ -65,9 +65,33 @@ test_configuration_file()
 	weightfs unmount "$M"
 	printf '[mount]\nchache = x\n' >"$TMPDIR/conf"
 	refused 2 "conf:2.*cache" mount "$S" "$M" -o "config=$TMPDIR/conf"
+	printf '[mount "%s/"]\nfsname = slash\n[mount "/elsewhere"]\nfsname = there\n[other]\nx = y\n' "$M" >"$TMPDIR/conf"
+	weightfs mount "$S" "$M" -o "cache=$C-3,config=$TMPDIR/conf"
+	[ "$(findmnt -n -o SOURCE "$M")" = slash ]
+	weightfs unmount "$M"
+}
+
+# Whatever mount they are about: nothing is overlooked in silence.
+test_mistakes_in_the_configuration_file()
+{
+	local lines words
+
+	while IFS='|' read -r lines words; do
+		printf "$lines" >"$TMPDIR/conf"
+		refused 2 "$TMPDIR/conf:2: $words" mount "$S" "$M" -o "cache=$C-3,config=$TMPDIR/conf"
+		refute mountpoint -q "$M"
+	done <<'END'
+[mount "/elsewhere"]\nfrob = 3\n|unknown option "frob"
+[mount "/elsewhere"]\nready = maybe\n|option ready: "maybe"
+[mount "policy"]\nrate = 3\n|.mount "policy".: the mount's whole path is needed
+[mount "~/policy"]\nrate = 3\n|.mount "~/policy".: the mount's whole path is needed
+[mount /mnt/policy]\nrate = 3\n|the section of one mount is written
+[mount ""]\nrate = 3\n|the section of one mount is written
+END
 }
 
 run test_helper_takes_what_mount_passes
+run test_mistakes_in_the_configuration_file
 if [ "$(id -u)" = 0 ] && [ ! -e /sbin/mount.weightfs ]; then
 	run test_mount8
 else
