@@ -304,7 +304,11 @@ test_exit_codes()
 	status 3 'no version 9' weightsync show "$TMPDIR/one" 9
 	status 3 'no version 9' weightsync pull "$TMPDIR/one" "$TMPDIR/void.dir" --version 9
 	status 2 'no command' weightsync frobnicate
-	status 2 'no option' weightsync log --frobnicate "$TMPDIR/one"
+	status 2 "no option .--frobnicate'" weightsync log --frobnicate "$TMPDIR/one"
+	status 2 "no option .--lable'" weightsync publish "$models/a" "$TMPDIR/one" --lable x
+	status 2 "no option .-x'" weightsync log "$TMPDIR/one" -xy
+	status 2 ".--json=3': this option takes no value" weightsync log "$TMPDIR/one" --json=3
+	status 2 "option .--keep' needs a value" weightsync gc "$TMPDIR/one" --keep
 	status 2 'takes a store' weightsync log
 	status 2 'not a whole number' weightsync show "$TMPDIR/one" latest
 	status 2 'is not a directory' weightsync publish "$TMPDIR/nowhere" "$TMPDIR/one"

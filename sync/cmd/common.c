@@ -38,21 +38,31 @@ int cmd_usage(const char *fmt, ...)
 	return EXIT_USAGE;
 }
 
+/* What getopt_long has just refused.  It moves operands behind the options, so where it was asked to begin
+ * says nothing; of letters behind one '-' it may not have left the argument yet. */
+static const char *refused_option(char **argv, char letter[3])
+{
+	snprintf(letter, 3, "-%c", optopt);
+	return optopt && optopt < 256 && strncmp(argv[optind - 1], "--", 2) != 0 ? letter : argv[optind - 1];
+}
+
 int cmd_getopt(int argc, char **argv, const struct option *options, const char *help)
 {
-	int before, c;
+	char letter[3];
+	int c;
 
 	opterr = 0;
-	before = optind ? optind : 1;
 	c = getopt_long(argc, argv, ":h", options, NULL);
 	if (c == 'h') {
 		fputs(help, stdout);
 		exit(0);
 	}
-	if (c == '?')
-		cmd_usage("there is no option `%s'; `weightsync %s --help' lists them", argv[before], argv[0]);
+	if (c == '?' && optopt && strncmp(argv[optind - 1], "--", 2) == 0)
+		cmd_usage("`%s': this option takes no value; `weightsync %s --help' says more", argv[optind - 1], argv[0]);
+	else if (c == '?')
+		cmd_usage("there is no option `%s'; `weightsync %s --help' lists them", refused_option(argv, letter), argv[0]);
 	if (c == ':') {
-		cmd_usage("option `%s' needs a value; `weightsync %s --help' says more", argv[before], argv[0]);
+		cmd_usage("option `%s' needs a value; `weightsync %s --help' says more", refused_option(argv, letter), argv[0]);
 		c = '?';
 	}
 	return c;
