@@ -17,6 +17,25 @@ conf()				# LINES...
 	printf '%s\n' "$@" >>"$CONF"
 }
 
+# Nobody tells the hook of a newer version: status says so, and no longer when somebody does.
+test_status_says_that_hooks_do_not_run()
+{
+	text_says() { weightfs status "$M" | grep -q "hook  *prog: told, was told version $1$2\$"; }
+	fresh
+	echo 'exit 0' | program
+	conf
+	start_hooks
+	until_true 20 hook_is prog told 1
+	until_true 20 text_says 1 ''
+	stop_hooks
+	publish
+	shown 2
+	until_true 20 text_says 1 '; it is told no more: weightfs hooks does not run'
+	[ "$(hook prog .process)" = 0 ]
+	start_hooks
+	until_true 20 text_says 2 ''
+}
+
 # Foreign text reaches the program as it is, and nothing looks into it.
 test_hostile_labels_arrive_unchanged()
 {
