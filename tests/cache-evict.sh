@@ -190,8 +190,34 @@ test_pin_and_unpin()
 	weightfs unmount "$M"
 }
 
+# What would have to be free is counted from what is.
+test_min_free_beyond_the_disk()
+{
+	local free says
+
+	unmount_below "$M"
+	rm -rf "$S" "$TMPDIR/pc" "$C"
+	publish 1
+	mount_it min_free=10T
+	until_true 30 stuck
+	free=$(df --output=avail -B1M "$C" | tail -1)
+	says=$(problem | sed -n 's/.*or free \([0-9]*\)M on the disk.*/\1/p')
+	[ $((says + free)) -ge 10485760 ] && [ $((says + free)) -lt 10487760 ] || fail "$free M are free; $(problem)"
+	problem | grep -q 'min_free=10485760M stays free'
+	refute eval 'problem | grep -q "old one"'
+	weightfs unmount "$M"
+	begin
+	weightfs unmount "$M"
+	publish 2
+	mount_it min_free=10T
+	until_true 30 stuck
+	problem | grep -q 'version 2 does not fit, the old one stays'
+	diff -r "$CK/1" "$M/latest/"
+	weightfs unmount "$M"
+}
+
 for t in versions_share_what_did_not_change a_mapped_version_stays a_lease_says_what_is_mapped \
-	 an_orphan_in_use_is_counted pin_and_unpin; do
+	 an_orphan_in_use_is_counted pin_and_unpin min_free_beyond_the_disk; do
 	run test_$t
 done
 finish

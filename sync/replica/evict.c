@@ -190,7 +190,18 @@ static void name_versions(struct wfs_buf *out, struct wfs_model **list, size_t n
 
 static uint64_t mib(uint64_t bytes)
 {
-	return (bytes + (1u << 20) - 1) >> 20;
+	return (bytes >> 20) + ((bytes & ((1u << 20) - 1)) != 0);
+}
+
+static bool shows_another(struct wfs_replica *r, const struct wfs_model *m)
+{
+	bool some = false;
+
+	pthread_mutex_lock(&r->lock);
+	for (const struct wfs_model *o = r->models; o; o = o->next)
+		some |= o != m && o->shown;
+	pthread_mutex_unlock(&r->lock);
+	return some;
 }
 
 static int explain(struct wfs_replica *r, struct wfs_model *m, const struct wfs_shortage *lack, struct wfs_err *err)
@@ -209,10 +220,13 @@ static int explain(struct wfs_replica *r, struct wfs_model *m, const struct wfs_
 		wfs_buf_printf(&help, "; or cache_size=%" PRIu64 "M or more", mib(lack->size));
 	if (lack->disk)
 		wfs_buf_printf(&help, "; or free %" PRIu64 "M on the disk", mib(lack->disk));
+	if (lack->disk && r->cache.min_free)
+		wfs_buf_printf(&help, " (of which min_free=%" PRIu64 "M stays free)", mib(r->cache.min_free));
 	wfs_shortage_say(&r->cache, lack, err);
 	if (err && help.data && strlen(err->msg) + help.len < sizeof(err->msg))
 		strcat(err->msg, (const char *)help.data);
-	return wfs_wrap(err, -ENOSPC, "version %" PRIu64 " does not fit, the old one stays", m->v.sequence);
+	return wfs_wrap(err, -ENOSPC, "version %" PRIu64 " does not fit%s", m->v.sequence,
+			shows_another(r, m) ? ", the old one stays" : "");
 }
 
 /* ---- making room ---- */

@@ -57,14 +57,17 @@ uint64_t wfs_cache_used(struct wfs_cache *c)
 	return tree_used(c->dir, ".", DEPTH_MAX, true);
 }
 
-uint64_t wfs_cache_free(struct wfs_cache *c)
+static uint64_t disk_free(struct wfs_cache *c)
 {
 	struct statvfs vfs;
-	uint64_t avail;
 
-	if (fstatvfs(c->dir, &vfs) < 0)
-		return 0;
-	avail = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+	return fstatvfs(c->dir, &vfs) < 0 ? 0 : (uint64_t)vfs.f_bavail * vfs.f_frsize;
+}
+
+uint64_t wfs_cache_free(struct wfs_cache *c)
+{
+	uint64_t avail = disk_free(c);
+
 	return avail > c->min_free ? avail - c->min_free : 0;
 }
 
@@ -81,7 +84,7 @@ uint64_t wfs_cache_reserved(struct wfs_cache *c)
 /* Do `more` bytes fit beside what is used and `aside`?  Needs c->room. */
 static bool fits(struct wfs_cache *c, uint64_t more, uint64_t aside, struct wfs_shortage *lack)
 {
-	uint64_t avail = wfs_cache_free(c), used;
+	uint64_t disk = disk_free(c), avail = disk > c->min_free ? disk - c->min_free : 0, used, wanted;
 
 	*lack = (struct wfs_shortage){ 0 };
 	if (!c->used || c->written >= RECOUNT_EVERY || (c->size_max && c->used + c->written + aside + more > c->size_max)) {
@@ -89,8 +92,8 @@ static bool fits(struct wfs_cache *c, uint64_t more, uint64_t aside, struct wfs_
 		c->written = 0;
 	}
 	used = c->used + c->written + aside;
-	if (aside + more > avail)
-		lack->disk = aside + more - avail;
+	if (aside + more > avail)		/* min_free may be more than the whole disk has */
+		lack->disk = __builtin_add_overflow(aside + more, c->min_free, &wanted) ? UINT64_MAX - disk : wanted - disk;
 	if (c->size_max && used + more > c->size_max)
 		lack->size = used + more;
 	lack->more = more;
