@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <poll.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -42,6 +43,27 @@ static int say_busy(const struct client *c)
 	return EXIT_BAD;
 }
 
+static const char *user_name(char out[64], uid_t uid)
+{
+	struct passwd *pw = getpwuid(uid);
+
+	if (pw)
+		snprintf(out, 64, "%.32s (uid %u)", pw->pw_name, (unsigned)uid);
+	else
+		snprintf(out, 64, "uid %u", (unsigned)uid);
+	return out;
+}
+
+/* fusermount3 unmounts for a user only what that user has mounted, used or not, lazily or not. */
+static int say_not_owner(const struct client *c)
+{
+	char owner[64], me[64];
+
+	fprintf(stderr, "weightfs: %s was mounted by %s, and you are %s: only %s may unmount it\n", c->point,
+		user_name(owner, c->entry.user), user_name(me, getuid()), c->entry.user ? "that user and root" : "root");
+	return EXIT_BAD;
+}
+
 int cmd_unmount(int argc, char **argv)
 {
 	static const struct option longopts[] = { { "lazy", no_argument, NULL, 'l' }, { 0 } };
@@ -66,6 +88,8 @@ int cmd_unmount(int argc, char **argv)
 	if (pid > 0)
 		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	r = mount_remove(c.point, lazy, &err);
+	if (r == -EBUSY && geteuid() != 0 && c.entry.user != getuid())
+		return say_not_owner(&c);
 	if (r == -EBUSY)
 		return say_busy(&c);
 	if (r < 0) {

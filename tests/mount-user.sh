@@ -64,7 +64,33 @@ test_dead_mount_of_a_user()
 	as_user weightfs unmount "$M"
 }
 
+# Not the owner: that is the reason, and neither readers nor --lazy have to do with it.
+test_who_may_unmount()
+{
+	local options
+
+	chmod 755 "$M"
+	as_user weightfs mount "$S" "$M" -o "cache=$C"
+	[ "$(as_user weightfs wait "$M" --timeout 20)" = 1 ]
+	for options in '' --lazy; do
+		# shellcheck disable=SC2086 # none, or one
+		setpriv --reuid=65533 --regid=65533 --clear-groups weightfs unmount $options "$M" 2>"$TMPDIR/said" && return 1
+		grep -q "was mounted by .*uid 65534.*you are uid 65533: only that user and root may" "$TMPDIR/said"
+		refute grep -q 'lazy\|used by' "$TMPDIR/said"
+		findmnt -n "$M" >/dev/null		# nor may root look into it
+	done
+	as_user cmp "$M/latest/model.bin" "$O/1"
+	as_user weightfs unmount "$M"
+	weightfs mount "$S" "$M" -o "cache=$TMPDIR/cache-root,run_as=root,allow_other"
+	as_user weightfs unmount "$M" 2>"$TMPDIR/said" && return 1
+	grep -q "was mounted by root (uid 0), and you are .*65534.*: only root may" "$TMPDIR/said"
+	[ "$(weightfs wait "$M" --timeout 20)" = 1 ]
+	cmp "$M/latest/model.bin" "$O/1"
+	weightfs unmount "$M"
+}
+
 run test_user_mounts_and_unmounts
+if [ "$(id -u)" = 0 ]; then run test_who_may_unmount; else skip test_who_may_unmount "not root"; fi
 run test_allow_other_says_which_line
 run test_dead_mount_of_a_user
 finish
