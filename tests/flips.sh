@@ -42,6 +42,19 @@ mounted()			# [OPTIONS]; sets v, the newest version
 
 # A command in a job of its own: it leads a session on a terminal.
 alone() { script -qec "$*" /dev/null </dev/null | tr -d '\r'; }
+
+# A script in a job of its own says that it is ready, waits for $W/flipped, and prints ok.
+ok_across_a_flip()		# SCRIPT
+{
+	alone "python3 $1" >"$W/out" &
+	until_true 30 test -e "$W/ready"
+	flip >/dev/null
+	touch "$W/flipped"
+	wait $!
+	cat "$W/out"
+	[ "$(cat "$W/out")" = ok ]
+}
+
 shows() { [ -e "$M/versions/$1" ]; }	# VERSION
 lines() { [ -e "$1" ] && [ "$(wc -l <"$1")" -ge "$2" ]; }
 

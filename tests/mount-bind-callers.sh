@@ -49,13 +49,7 @@ test_6_a_reused_pid_is_another_process()
 	        print("ok")
 	        break
 	EOF
-	alone "python3 $W/reuse.py" >"$W/out" &
-	until_true 30 test -e "$W/ready"
-	flip >/dev/null
-	touch "$W/flipped"
-	wait $!
-	cat "$W/out"
-	[ "$(cat "$W/out")" = ok ]
+	ok_across_a_flip "$W/reuse.py"
 	weightfs unmount "$M"
 }
 

@@ -263,13 +263,7 @@ test_5_a_busy_session_gets_new_versions()
 	assert running[0].communicate()[0] == b"$v\n"
 	print("ok")
 	EOF
-	alone "python3 $W/busy.py" >"$W/out" &
-	until_true 30 test -e "$W/ready"
-	flip >/dev/null
-	touch "$W/flipped"
-	wait $!
-	cat "$W/out"
-	[ "$(cat "$W/out")" = ok ]
+	ok_across_a_flip "$W/busy.py"
 	weightfs unmount "$M"
 }
 
