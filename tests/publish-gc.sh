@@ -25,6 +25,12 @@ done
 
 fresh() { rm -rf "$TMPDIR/s"; cp -a "$S" "$TMPDIR/s"; }
 
+# What is pulled is that checkpoint, byte for byte.
+pulls()				# STORE CHECKPOINT [OPTION...]
+{
+	rm -rf "$TMPDIR/out" && weightsync pull --quiet "$1" "$TMPDIR/out" "${@:3}" >/dev/null && diff -r "$TMPDIR/out" "$2"
+}
+
 # Every version from FIRST on can be pulled from nothing, and no older one.
 good_from()			# STORE FIRST
 {
@@ -33,9 +39,7 @@ good_from()			# STORE FIRST
 	weightsync verify --quiet "$1" >/dev/null
 	[ "$(weightsync log --json "$1" | head -n 1 | jq .sequence)" = "$2" ]
 	for v in $(seq "$2" $LAST); do
-		rm -rf "$TMPDIR/out"
-		weightsync pull --quiet "$1" "$TMPDIR/out" --version "$v" >/dev/null
-		diff -r "$TMPDIR/out" "$CK/$v" || fail "version $v"
+		pulls "$1" "$CK/$v" --version "$v" || fail "version $v"
 	done
 	[ "$2" = 1 ] || ! weightsync pull --quiet "$1" "$TMPDIR/none" --version $(($2 - 1)) 2>/dev/null || fail "version $(($2 - 1))"
 }
@@ -162,9 +166,7 @@ test_a_publisher_goes_on_after_gc()
 		weightsync publish --quiet --strides 4 --cache "$TMPDIR/onp" "$CK/$v" "$s" >/dev/null 2>>"$TMPDIR/on.err"
 	done
 	weightsync verify --quiet "$s" >/dev/null
-	rm -rf "$TMPDIR/out"
-	weightsync pull --quiet "$s" "$TMPDIR/out" >/dev/null
-	diff -r "$TMPDIR/out" "$CK/6"
+	pulls "$s" "$CK/6"
 }
 
 test_wrong_usage_and_damage()
@@ -222,9 +224,7 @@ test_a_store_that_was_set_back()
 	[ -n "$(ls "$c/undo")" ] || fail "the test made no undo list"
 	weightsync publish --quiet --cache "$c" "$CK/10" "$s.8" >/dev/null
 	weightsync verify --quiet "$s.8" >/dev/null
-	rm -rf "$TMPDIR/out"
-	weightsync pull --quiet "$s.8" "$TMPDIR/out" >/dev/null
-	diff -r "$TMPDIR/out" "$CK/10"
+	pulls "$s.8" "$CK/10"
 }
 
 # Killed at its n-th unlink, for a spread of n: the store verifies, and the next run finishes.
@@ -239,9 +239,7 @@ test_killed_anywhere()
 			-e "inject=unlinkat:signal=SIGKILL:when=$n" weightsync gc "$TMPDIR/s" --keep 3 --grace 0 >/dev/null 2>&1 || r=$?
 		[ $r = 0 ] || kills=$((kills + 1))
 		weightsync verify --quiet "$TMPDIR/s" >/dev/null || fail "after a kill at $n"
-		rm -rf "$TMPDIR/out"
-		weightsync pull --quiet "$TMPDIR/s" "$TMPDIR/out" >/dev/null
-		diff -r "$TMPDIR/out" "$CK/$LAST"
+		pulls "$TMPDIR/s" "$CK/$LAST"
 		gc "$TMPDIR/s" --keep 3 --grace 0 >/dev/null
 		good_from "$TMPDIR/s" 18
 	done
@@ -315,9 +313,7 @@ test_a_publisher_waits_for_gc()
 	wait $waiter || fail "$(cat "$TMPDIR/wait.err")"
 	[ "$(weightsync log --json "$TMPDIR/s" | sed -n '1p;$p' | jq -c .sequence | xargs)" = "18 21" ]
 	weightsync verify --quiet "$TMPDIR/s" >/dev/null
-	rm -rf "$TMPDIR/out"
-	weightsync pull --quiet "$TMPDIR/s" "$TMPDIR/out" >/dev/null
-	diff -r "$TMPDIR/out" "$CK/1"
+	pulls "$TMPDIR/s" "$CK/1"
 }
 
 test_gc_and_a_publisher_wait_for_a_publisher()
@@ -352,9 +348,7 @@ test_gc_and_a_publisher_wait_for_a_publisher()
 	[ "$(weightsync log --json "$TMPDIR/s" | sed -n '1p;$p' | jq -c .sequence | xargs)" = "19 22" ]
 	weightsync verify --quiet "$TMPDIR/s" >/dev/null
 	for k in 1 2; do
-		rm -rf "$TMPDIR/out"
-		weightsync pull --quiet "$TMPDIR/s" "$TMPDIR/out" --version $((20 + k)) >/dev/null
-		diff -r "$TMPDIR/out" "$CK/$k"
+		pulls "$TMPDIR/s" "$CK/$k" --version $((20 + k))
 	done
 }
 
@@ -375,9 +369,7 @@ test_two_collectors()
 	wait $a || fail "$(cat "$TMPDIR/gc.err")"
 	jq -e '.oldest == 21 and .newest == 21 and .removed.objects == 0' "$TMPDIR/gc.out" >/dev/null || fail "$(cat "$TMPDIR/gc.out")"
 	weightsync verify --quiet "$TMPDIR/s" >/dev/null
-	rm -rf "$TMPDIR/out"
-	weightsync pull --quiet "$TMPDIR/s" "$TMPDIR/out" >/dev/null
-	diff -r "$TMPDIR/out" "$CK/1"
+	pulls "$TMPDIR/s" "$CK/1"
 }
 
 # What was to go is named again by a version that is published before it goes.
@@ -403,9 +395,7 @@ test_a_publisher_comes_back_to_what_was_to_go()
 	wait $c || fail "$(cat "$TMPDIR/gc.err")"
 	jq -e '.newest == 21' "$TMPDIR/gc.out" >/dev/null || fail "$(cat "$TMPDIR/gc.out")"
 	weightsync verify --quiet "$TMPDIR/s" >/dev/null
-	rm -rf "$TMPDIR/out"
-	weightsync pull --quiet "$TMPDIR/s" "$TMPDIR/out" >/dev/null
-	diff -r "$TMPDIR/out" "$CK/1"
+	pulls "$TMPDIR/s" "$CK/1"
 }
 
 # ---- all at once ----
