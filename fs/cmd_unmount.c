@@ -4,6 +4,9 @@
  *
  * Done when the daemon is gone and its cache free for the next one.  After --lazy the daemon goes
  * on for those who still use the mount; that is said, and is no failure.
+ *
+ * The daemon hears of the end when the last mount of its file system has gone.  Whoever makes a mount
+ * namespace gets a copy of every mount there is, and has it until that namespace ends.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -64,6 +67,17 @@ static int say_not_owner(const struct client *c)
 	return EXIT_BAD;
 }
 
+static int say_still_there(const struct client *c, pid_t pid)
+{
+	fprintf(stderr, "weightfs: unmounted, but the daemon, process %d, is still there\n", (int)pid);
+	if (users_print_mounts(stderr, &c->entry))
+		fprintf(stderr, "weightfs: unmounted here alone; the daemon ends with the last of these mounts, or now: kill %d\n",
+			(int)pid);
+	else
+		fprintf(stderr, "weightfs: it has no mount any more, and ends when its disk has what it wrote; its log says more\n");
+	return EXIT_BAD;
+}
+
 int cmd_unmount(int argc, char **argv)
 {
 	static const struct option longopts[] = { { "lazy", no_argument, NULL, 'l' }, { 0 } };
@@ -102,6 +116,5 @@ int cmd_unmount(int argc, char **argv)
 		fprintf(stderr, "weightfs: detached; process %d goes on for those who use it\n", (int)pid);
 		return EXIT_OK;
 	}
-	fprintf(stderr, "weightfs: unmounted, but the daemon, process %d, is still there\n", (int)pid);
-	return EXIT_BAD;
+	return say_still_there(&c, pid);
 }

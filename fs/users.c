@@ -3,7 +3,8 @@
  * users.c - a walk over /proc
  *
  * Nothing here touches the mount itself, which may be stuck: open files are known by the mount id in
- * fdinfo, mappings by the device in maps, directories by their path.
+ * fdinfo, mappings by the device in maps, directories by their path, other mounts by the device in
+ * mountinfo.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -132,4 +133,61 @@ unsigned users_print(FILE *f, const char *point, const struct mount_entry *e)
 			n += print_user(f, d->d_name, point, e);
 	closedir(proc);
 	return n;
+}
+
+/* ---- mounts ---- */
+
+#define MOUNTS_MAX 32u		/* listed */
+
+struct seen {
+	int id[MOUNTS_MAX];	/* processes of one namespace see the same mounts */
+	unsigned n;
+};
+
+static bool add_seen(struct seen *s, int id)
+{
+	for (unsigned i = 0; i < s->n; i++)
+		if (s->id[i] == id)
+			return false;
+	if (s->n == MOUNTS_MAX)
+		return false;
+	s->id[s->n++] = id;
+	return true;
+}
+
+static void print_mounts_of(FILE *f, const char *pid, const struct mount_entry *e, struct seen *seen)
+{
+	char path[64], point[PATH_MAX], *line = NULL;
+	unsigned major, minor;
+	size_t cap = 0;
+	FILE *info;
+	int id;
+
+	snprintf(path, sizeof(path), "/proc/%.20s/mountinfo", pid);
+	info = fopen(path, "re");
+	if (!info)
+		return;
+	while (getline(&line, &cap, info) > 0)
+		if (sscanf(line, "%d %*d %u:%u %*s %4095s", &id, &major, &minor, point) == 4 &&
+		    major == e->major && minor == e->minor && add_seen(seen, id)) {
+			print_name(f, pid);
+			fprintf(f, " has it on %s\n", point);
+		}
+	free(line);
+	fclose(info);
+}
+
+unsigned users_print_mounts(FILE *f, const struct mount_entry *e)
+{
+	DIR *proc = opendir("/proc");
+	struct seen seen = { .n = 0 };
+	struct dirent *d;
+
+	if (!proc)
+		return 0;
+	while ((d = readdir(proc)))
+		if (isdigit((unsigned char)d->d_name[0]))
+			print_mounts_of(f, d->d_name, e, &seen);
+	closedir(proc);
+	return seen.n;
 }

@@ -83,7 +83,7 @@ if [ "$(id -u)" = 0 ]; then
 	if [ "$(stat -f -c %T "$TMPDIR")" = tmpfs ]; then
 		skip test_image_pages_go_when_memory_is_short "the pages of a tmpfs are the file"
 	else
-		run unshare --mount bash "$TESTS/cache-memory.sh" short
+		run "$TESTS/apart" -- bash "$TESTS/cache-memory.sh" short
 	fi
 else
 	skip test_versions_follow_each_other_in_memory "needs root to mount a tmpfs"

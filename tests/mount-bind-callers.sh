@@ -107,7 +107,7 @@ unseen_share_a_slot()
 
 test_6_callers_of_another_pid_namespace()
 {
-	mounted_elsewhere "unshare --pid --fork --mount-proc --propagation unchanged" linger=6s
+	mounted_elsewhere "$TESTS/apart --pid --fork --mount-proc --propagation unchanged --" linger=6s
 	unseen_share_a_slot
 }
 
@@ -120,7 +120,7 @@ test_6_callers_that_proc_hides()
 	exec setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace "$@"
 	EOF
 	chmod +x "$TMPDIR/hidden"
-	mounted_elsewhere "unshare --mount --propagation unchanged $TMPDIR/hidden" linger=6s
+	mounted_elsewhere "$TESTS/apart --propagation unchanged -- $TMPDIR/hidden" linger=6s
 	unseen_share_a_slot
 	grep -q 'is not in /proc' "$W/log"
 }

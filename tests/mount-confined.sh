@@ -162,7 +162,7 @@ if [ -n "${1:-}" ]; then
 fi
 apart()				# TEST
 {
-	unshare --mount --net bash "$TESTS/mount-confined.sh" "$1"
+	"$TESTS/apart" --net -- bash "$TESTS/mount-confined.sh" "$1"
 }
 run test_not_in_the_kernel
 run test_not_switched_on

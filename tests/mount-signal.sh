@@ -127,6 +127,27 @@ test_busy_mount_says_who()
 	kill $holder
 }
 
+# Who made a mount namespace meanwhile has a copy of the mount: the daemon goes on, and it is said why.
+test_unmounted_here_alone()
+{
+	local r=0 holder daemon
+
+	unmount_below "$M"
+	weightfs mount "$S" "$M" -o "cache=$C-dir"
+	daemon=$(weightfs status "$M" --json | jq .mount.pid)
+	unshare --mount --propagation private sleep 100 &
+	holder=$!
+	until_true 20 grep -q sleep "/proc/$holder/comm"
+	weightfs unmount "$M" 2>"$TMPDIR/copy" || r=$?
+	kill $holder
+	cat "$TMPDIR/copy"
+	[ $r = 1 ]
+	refute mountpoint -q "$M"
+	grep -qx "  process $holder (sleep): has it on $M" "$TMPDIR/copy"
+	grep -qx "weightfs: unmounted here alone; .*: kill $daemon" "$TMPDIR/copy"
+	until_true 10 ended "$daemon"
+}
+
 test_dead_mount_is_cleaned_up()
 {
 	stalled_mount
@@ -145,6 +166,11 @@ test_dead_mount_is_cleaned_up()
 for s in TERM INT HUP; do
 	run signal_ends $s
 done
+if [ "$(id -u)" = 0 ]; then
+	run test_unmounted_here_alone
+else
+	skip test_unmounted_here_alone "needs root for a mount namespace"
+fi
 for t in readers_that_wait_can_be_killed unmount_with_stalled_network reads_go_on_after_the_stall \
 	busy_mount_says_who dead_mount_is_cleaned_up; do
 	run test_$t
