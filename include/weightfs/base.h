@@ -5,9 +5,11 @@
 #ifndef WEIGHTFS_BASE_H
 #define WEIGHTFS_BASE_H
 
+#include <endian.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* WFS_AUTO(wfs_buf_free) struct wfs_buf b = WFS_BUF_INIT;  freed when the scope ends */
@@ -36,41 +38,44 @@ uint64_t wfs_wall_ns(void);
 /* Little-endian fields of on-disk formats; p need not be aligned. */
 static inline uint16_t wfs_get16(const void *p)
 {
-	const uint8_t *b = p;
+	uint16_t v;
 
-	return (uint16_t)(b[0] | b[1] << 8);
+	memcpy(&v, p, sizeof(v));
+	return le16toh(v);
 }
 
 static inline uint32_t wfs_get32(const void *p)
 {
-	const uint8_t *b = p;
+	uint32_t v;
 
-	return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+	memcpy(&v, p, sizeof(v));
+	return le32toh(v);
 }
 
 static inline uint64_t wfs_get64(const void *p)
 {
-	return (uint64_t)wfs_get32(p) | (uint64_t)wfs_get32((const uint8_t *)p + 4) << 32;
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return le64toh(v);
 }
 
 static inline void wfs_put16(void *p, uint16_t v)
 {
-	uint8_t *b = p;
-
-	b[0] = (uint8_t)v;
-	b[1] = (uint8_t)(v >> 8);
+	v = htole16(v);
+	memcpy(p, &v, sizeof(v));
 }
 
 static inline void wfs_put32(void *p, uint32_t v)
 {
-	wfs_put16(p, (uint16_t)v);
-	wfs_put16((uint8_t *)p + 2, (uint16_t)(v >> 16));
+	v = htole32(v);
+	memcpy(p, &v, sizeof(v));
 }
 
 static inline void wfs_put64(void *p, uint64_t v)
 {
-	wfs_put32(p, (uint32_t)v);
-	wfs_put32((uint8_t *)p + 4, (uint32_t)(v >> 32));
+	v = htole64(v);
+	memcpy(p, &v, sizeof(v));
 }
 
 #endif

@@ -123,21 +123,6 @@ static void scatter(uint8_t *block, const uint8_t *in, unsigned kind, const stru
 		}
 }
 
-/* 4-bit elements one to a byte, the low one first, and back; from and to may not overlap. */
-static void unpack(uint8_t *to, const uint8_t *from, size_t len)
-{
-	for (size_t i = 0; i < len; i++) {
-		to[2 * i] = from[i] & 0xf;
-		to[2 * i + 1] = from[i] >> 4;
-	}
-}
-
-static void pack(uint8_t *to, const uint8_t *from, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		to[i] = (uint8_t)(from[2 * i] | from[2 * i + 1] << 4);
-}
-
 /* A part's bytes side by side: in the block itself, or in *own, which the caller frees. */
 static int bytes_of(const uint8_t **bytes, uint8_t **own, const uint8_t *block, const struct part *p, unsigned kind,
 		    const struct wfs_span *spans, size_t n_spans, struct wfs_err *err)
@@ -170,9 +155,10 @@ uint32_t compare(uint32_t *changed, uint32_t max, const struct wfs_d2_units *u, 
 		memcpy(&y, u->new + (size_t)i * width, 8);
 		if (x == y)
 			continue;
-		for (uint32_t k = i; k < i + lanes; k++)
-			if (wfs_d2_load(u->old, k, width) != wfs_d2_load(u->new, k, width))
-				changed[n++] = k;
+		for (uint32_t k = i; k < i + lanes; k++) {	/* which of them is not guessed */
+			changed[n] = k;
+			n += wfs_d2_load(u->old, k, width) != wfs_d2_load(u->new, k, width);
+		}
 	}
 	for (; i < u->n && n <= max; i++)
 		if (wfs_d2_load(u->old, i, width) != wfs_d2_load(u->new, i, width))
@@ -247,8 +233,8 @@ static int encode_packed(struct wfs_buf *out, enum form *form, const uint8_t *ol
 	if (!units)
 		return wfs_fail(err, -ENOMEM, "delta2: no memory for %u bytes of 4-bit units", len);
 	u.new = units + 2 * (size_t)len;
-	unpack(units, old, len);
-	unpack(units + 2 * (size_t)len, new, len);
+	wfs_d2_unpack(units, old, len);
+	wfs_d2_unpack(units + 2 * (size_t)len, new, len);
 	r = encode_changes(out, form, &u, err);
 	free(units);
 	return r;
@@ -378,10 +364,10 @@ static int decode_packed(uint8_t *bytes, uint32_t n, unsigned form, const uint8_
 
 	if (!units)
 		return wfs_fail(err, -ENOMEM, "delta2: no memory for %u bytes of 4-bit units", n);
-	unpack(units, bytes, n);
+	wfs_d2_unpack(units, bytes, n);
 	r = decode_form(units, form, &u, in, len, err);
 	if (r == 0)
-		pack(bytes, units, n);
+		wfs_d2_pack(bytes, units, n);
 	free(units);
 	return r;
 }

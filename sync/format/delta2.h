@@ -114,6 +114,9 @@ uint32_t wfs_d2_sums_fast(uint64_t *sums, const struct wfs_d2_units *u, const st
 /* For tests: the portable loops do everything. */
 extern _Thread_local bool wfs_d2_portable;
 
+/* 4-bit elements of len bytes one to a byte, the low one first, and back; from and to may not overlap. */
+void wfs_d2_unpack(uint8_t *to, const uint8_t *from, size_t len);
+void wfs_d2_pack(uint8_t *to, const uint8_t *from, size_t len);
 /* About what changes of integers of so many bytes take, as they are and as those of 4-bit units packed into
  * them, in 2^-24 bits. */
 void wfs_d2_packed_costs(uint64_t *whole, uint64_t *packed, const uint8_t *old, const uint8_t *new, size_t len,

@@ -10,8 +10,7 @@
 /* How a token is coded: x / freq by a multiplication, exact for every state. */
 struct symbol {
 	uint64_t inverse;
-	uint32_t bias;
-	uint16_t freq, rest;		/* rest: FREQ_SUM - freq */
+	uint16_t bias, freq, rest;	/* rest: FREQ_SUM - freq */
 };
 
 struct dense {
@@ -33,7 +32,27 @@ void tokens_of(struct dense *d, uint32_t i, unsigned width, unsigned bits)
 								 wfs_d2_load(u->new, i, width), bits));
 }
 
-/* Folded changes of 4 bits are tokens; in bytes, which become vectors. */
+/* The same for changes that a float holds to the bit: the token is its exponent and the two bits below.  This and
+ * the next loop become vectors. */
+static inline __attribute__((always_inline))
+void tokens_of_few_bits(uint8_t *restrict tokens, const struct wfs_d2_units *u, uint32_t i, unsigned width)
+{
+	const uint8_t *restrict old = u->old, *restrict new = u->new;
+	const uint32_t n = u->n;
+
+	for (; i < n; i++) {
+		uint16_t d = (uint16_t)(wfs_d2_load(new, i, width) - wfs_d2_load(old, i, width));
+		int32_t change = width == 1 ? (int8_t)d : (int16_t)d, z = change * 2 ^ change >> 31;
+		float f = (float)z;
+		uint32_t bits, plain = 0 - (uint32_t)(z < TOKEN_PLAIN);
+
+		memcpy(&bits, &f, sizeof(bits));
+		bits = (bits >> 21) - ((127 + 4) * 4 - TOKEN_PLAIN);
+		tokens[i] = (uint8_t)(((uint32_t)z & plain) | (bits & ~plain));
+	}
+}
+
+/* Folded changes of 4 bits are tokens; in bytes. */
 static void tokens_of_4bit(uint8_t *restrict tokens, const uint8_t *restrict old, const uint8_t *restrict new, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++) {
@@ -43,27 +62,29 @@ static void tokens_of_4bit(uint8_t *restrict tokens, const uint8_t *restrict old
 	}
 }
 
-/* Several counters a token, since the same one comes again before an increment is done. */
-#define PARTS 4
+/* Several counters a token, since the same one comes again before an increment is done.  Rows of a power of two
+ * would meet in a few places of the cache. */
+#define PARTS	4
+#define ROW	(TOKENS + 16)
 
 static int count_tokens(struct dense *d)
 {
-	WFS_AUTO(wfs_free_ptr) uint32_t *cells = calloc(PARTS * WFS_D2_CLASSES * TOKENS, sizeof(*cells));
+	WFS_AUTO(wfs_free_ptr) uint32_t *cells = calloc(PARTS * WFS_D2_CLASSES * ROW, sizeof(*cells));
 	uint32_t *part[PARTS], i = 0;
 
 	if (!cells)
 		return -ENOMEM;
 	for (unsigned k = 0; k < PARTS; k++)
-		part[k] = cells + k * WFS_D2_CLASSES * TOKENS;
+		part[k] = cells + k * WFS_D2_CLASSES * ROW;
 	for (; i + PARTS <= d->u->n; i += PARTS)
 		for (unsigned k = 0; k < PARTS; k++)
-			part[k][(unsigned)d->classes[i + k] * TOKENS + d->tokens[i + k]]++;
+			part[k][(unsigned)d->classes[i + k] * ROW + d->tokens[i + k]]++;
 	for (; i < d->u->n; i++)
-		part[0][(unsigned)d->classes[i] * TOKENS + d->tokens[i]]++;
+		part[0][(unsigned)d->classes[i] * ROW + d->tokens[i]]++;
 	for (unsigned c = 0; c < d->window.n; c++)
 		for (unsigned t = 0; t < TOKENS; t++)
 			for (unsigned k = 0; k < PARTS; k++)
-				d->counts[c][t] += part[k][c * TOKENS + t];
+				d->counts[c][t] += part[k][c * ROW + t];
 	return 0;
 }
 
@@ -120,12 +141,12 @@ static void make_symbols(struct dense *d)
 {
 	for (unsigned c = 0; c < d->window.n; c++)
 		for (uint32_t t = 0, start = 0; t < TOKENS; t++) {
-			uint32_t f = d->counts[c][t];
+			uint16_t f = (uint16_t)d->counts[c][t], rest = (uint16_t)(FREQ_SUM - f), bias = (uint16_t)start;
 
 			if (f == 1)
-				d->symbols[c][t] = (struct symbol){ ~0ull, start + FREQ_SUM - 1, 1, FREQ_SUM - 1 };
+				d->symbols[c][t] = (struct symbol){ ~0ull, (uint16_t)(bias + rest), f, rest };
 			else if (f > 1)
-				d->symbols[c][t] = (struct symbol){ ~0ull / f + 1, start, (uint16_t)f, (uint16_t)(FREQ_SUM - f) };
+				d->symbols[c][t] = (struct symbol){ ~0ull / f + 1, bias, f, rest };
 			if (f > 0)
 				d->codes[c * TOKENS + t] = CODE(f, start);
 			start += f;
@@ -133,30 +154,31 @@ static void make_symbols(struct dense *d)
 }
 
 /* A word is written always, and kept if the state is too large. */
-static inline uint8_t *put_token(const struct dense *d, uint32_t state[LANES], uint8_t *at, uint32_t i)
+static inline uint8_t *put_token(const struct symbol *s, uint32_t *state, uint8_t *at)
 {
-	const struct symbol *s = &d->symbols[d->classes[i]][d->tokens[i]];
-	uint32_t x = state[i % LANES], q;
+	uint32_t x = *state, q;
 	unsigned more = x >> (32 - FREQ_BITS) >= s->freq;
 
 	wfs_put16(at - 2, (uint16_t)x);
 	at -= 2 * more;
 	x >>= 16 * more;
 	q = (uint32_t)((unsigned __int128)x * s->inverse >> 64);
-	state[i % LANES] = x + s->bias + q * s->rest;
+	*state = x + s->bias + q * s->rest;
 	return at;
 }
 
 static uint8_t *put_tokens(const struct dense *d, uint32_t state[LANES], uint8_t *at)
 {
+	const uint8_t *classes = d->classes, *tokens = d->tokens;
 	uint32_t i = d->u->n;
 
-	while (i % LANES)
-		at = put_token(d, state, at, --i);
-	if (!wfs_d2_portable && wfs_d2_put_tokens_fast(&at, d->classes, d->tokens, i, d->codes, state))
+	for (; i % LANES; i--)
+		at = put_token(&d->symbols[classes[i - 1]][tokens[i - 1]], &state[(i - 1) % LANES], at);
+	if (!wfs_d2_portable && wfs_d2_put_tokens_fast(&at, classes, tokens, i, d->codes, state))
 		return at;
-	while (i > 0)
-		at = put_token(d, state, at, --i);
+	for (; i > 0; i -= LANES)
+		for (unsigned k = 0; k < LANES; k++)
+			at = put_token(&d->symbols[classes[i - 1 - k]][tokens[i - 1 - k]], &state[LANES - 1 - k], at);
 	return at;
 }
 
@@ -169,44 +191,58 @@ struct bit_writer {
 
 #define WRITE_BITS 56			/* at once, at most */
 
-static inline void write_bits(struct bit_writer *w, uint64_t v, unsigned n)
+static inline void add_bits(struct bit_writer *w, uint64_t v, unsigned n)
 {
 	w->acc |= (v & ((1ull << n) - 1)) << w->have;
 	w->have += n;
+}
+
+static inline void write_bits(struct bit_writer *w)
+{
 	wfs_put64(w->at, w->acc);
 	w->at += w->have / 8;
 	w->acc >>= w->have & ~7u;
 	w->have %= 8;
 }
 
-static inline void write_low(struct bit_writer *w, uint64_t z, unsigned token)
-{
-	unsigned n = wfs_d2_token_bits(token), first = WFS_MIN(n, (unsigned)WRITE_BITS);
+#define AT_ONCE	4		/* changes of 16 bits, of which 13 at most are left open */
 
-	write_bits(w, z, first);
-	if (n > first)
-		write_bits(w, z >> first, n - first);
+/* What tokens leave open of n units' changes.  Of those that are changes it is nothing, which is not asked for. */
+static inline __attribute__((always_inline))
+void put_low(struct bit_writer *w, const struct wfs_d2_units *u, const uint8_t *tokens, const uint8_t n_bits[TOKENS],
+	     uint32_t i, uint32_t n, unsigned width, unsigned bits)
+{
+	const uint8_t *old = u->old, *new = u->new;
+
+#pragma GCC unroll 8
+	for (uint32_t k = 0; k < n; k++) {
+		uint64_t z = wfs_d2_fold(wfs_d2_load(old, i + k, width), wfs_d2_load(new, i + k, width), bits);
+		unsigned open = n_bits[tokens[i + k]], first = WFS_MIN(open, (unsigned)WRITE_BITS);
+
+		add_bits(w, z, first);
+		if (bits > 16 || k % AT_ONCE == AT_ONCE - 1)
+			write_bits(w);
+		if (bits == 64 && open > first) {
+			add_bits(w, z >> first, open - first);
+			write_bits(w);
+		}
+	}
+	write_bits(w);
 }
 
 static inline __attribute__((always_inline))
 uint8_t *put_bits(const struct dense *d, uint8_t *at, unsigned width, unsigned bits)
 {
-	const struct wfs_d2_units *u = d->u;
 	struct bit_writer w = { .at = at };
+	uint8_t n_bits[TOKENS];
 	uint32_t i = 0;
 
-#define UNIT(k) write_low(&w, wfs_d2_fold(wfs_d2_load(u->old, k, width), wfs_d2_load(u->new, k, width), bits), d->tokens[k])
-	for (; i + 8 <= u->n; i += 8)
-		for (uint64_t left = wfs_get64(d->tokens + i) & PLAIN_MASK; left;) {
-			unsigned k = (unsigned)__builtin_ctzll(left) / 8;
-
-			UNIT(i + k);
-			left &= ~(0xffull << 8 * k);
-		}
-	for (; i < u->n; i++)
-		if (d->tokens[i] >= TOKEN_PLAIN)
-			UNIT(i);
-#undef UNIT
+	for (unsigned t = 0; t < TOKENS; t++)
+		n_bits[t] = (uint8_t)wfs_d2_token_bits(t);
+	for (; i + 8 <= d->u->n; i += 8)
+		if (wfs_get64(d->tokens + i) & PLAIN_MASK)
+			put_low(&w, d->u, d->tokens, n_bits, i, 8, width, bits);
+	put_low(&w, d->u, d->tokens, n_bits, i, d->u->n - i, width, bits);
 	return w.have > 0 ? w.at + 1 : w.at;
 }
 
@@ -231,11 +267,10 @@ static int make_tokens(struct dense *d, uint64_t *n_bits)
 	uint32_t done = wfs_d2_portable ? 0 : wfs_d2_make_tokens_fast(d->tokens, d->u);
 
 	*n_bits = 0;
-	wfs_d2_classify(d->classes, d->u, &d->window);
 	switch (d->u->kind->bits) {
 	case 4:	tokens_of_4bit(d->tokens, d->u->old, d->u->new, d->u->n); break;
-	case 8:	tokens_of(d, done, 1, 8); break;
-	case 16: tokens_of(d, done, 2, 16); break;
+	case 8:	tokens_of_few_bits(d->tokens, d->u, done, 1); break;
+	case 16: tokens_of_few_bits(d->tokens, d->u, done, 2); break;
 	case 32: tokens_of(d, done, 4, 32); break;
 	default: tokens_of(d, done, 8, 64); break;
 	}
@@ -291,6 +326,7 @@ int wfs_d2_dense_encode(struct wfs_buf *out, const struct wfs_d2_units *u, struc
 	d->window = choose_window(u);
 	d->classes = bytes;
 	d->tokens = bytes + n;
+	wfs_d2_classify(bytes, u, &d->window);
 	if (make_tokens(d, &n_bits) < 0)
 		return wfs_fail(err, -ENOMEM, "delta2: no memory to count %zu tokens", n);
 	make_symbols(d);

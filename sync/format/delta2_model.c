@@ -93,7 +93,9 @@ void classify(uint8_t *restrict classes, uint32_t i, const struct wfs_d2_units *
 	const uint16_t first = w->first, most = (uint16_t)(w->n - 1);
 
 	for (; i < n; i++) {
-		uint16_t raw = wfs_d2_load(old, i, width) >> shift & mask, above = raw > first ? (uint16_t)(raw - first) : 0;
+		uint64_t v = wfs_d2_load(old, i, width);
+		uint16_t raw = (width == 8 ? v >> shift : (uint32_t)v >> shift) & mask;
+		uint16_t above = raw > first ? (uint16_t)(raw - first) : 0;
 
 		classes[i] = (uint8_t)WFS_MIN(above, most);
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * delta2_packed.c - codec delta2: do integers hold 4-bit values?
+ * delta2_packed.c - codec delta2: 4-bit units, and do integers hold them?
  *
  * Quantizers pack them into integers, and nothing in a file's header says so.  Changes tell: that
  * of one value in an integer looks like a large number, of one in several of them like noise.
@@ -12,6 +12,20 @@
 
 #define LENGTHS	65		/* of folded changes: 0 .. 64 bits */
 #define LOG_ONE	(1u << 24)
+
+void wfs_d2_unpack(uint8_t *restrict to, const uint8_t *restrict from, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		to[2 * i] = from[i] & 0xf;
+		to[2 * i + 1] = from[i] >> 4;
+	}
+}
+
+void wfs_d2_pack(uint8_t *restrict to, const uint8_t *restrict from, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		to[i] = (uint8_t)(from[2 * i] | from[2 * i + 1] << 4);
+}
 
 /* Eight subtractions of so many low bits each, without borrowing from the neighbour. */
 static uint64_t subtract(uint64_t x, uint64_t y, uint64_t tops)

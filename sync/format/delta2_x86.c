@@ -19,10 +19,11 @@ static bool have_avx2(void)
 	return __builtin_cpu_supports("avx2");
 }
 
-/* Classes of 16 units of 16 bits. */
-AVX2 static inline __m256i classes_of(const uint8_t *units, const struct wfs_d2_units *u, __m256i first, __m256i most)
+/* Classes of 16 units from number i on, of 1 or 2 bytes, in 16 bits each. */
+AVX2 static inline __m256i classes_of(const struct wfs_d2_units *u, uint32_t i, __m256i first, __m256i most)
 {
-	__m256i v = _mm256_loadu_si256((const __m256i *)units);
+	const __m128i *at = (const __m128i *)(u->old + (size_t)i * u->kind->width);
+	__m256i v = u->kind->width == 1 ? _mm256_cvtepu8_epi16(_mm_loadu_si128(at)) : _mm256_loadu_si256((const __m256i *)at);
 
 	v = _mm256_and_si256(_mm256_srl_epi16(v, _mm_cvtsi32_si128(u->kind->shift)), _mm256_set1_epi16((short)u->kind->mask));
 	return _mm256_min_epu16(_mm256_subs_epu16(v, first), most);
@@ -33,8 +34,7 @@ AVX2 static void classify(uint8_t *classes, const struct wfs_d2_units *u, const 
 	__m256i first = _mm256_set1_epi16((short)w->first), most = _mm256_set1_epi16((short)(w->n - 1));
 
 	for (uint32_t i = 0; i < n; i += 32) {
-		__m256i a = classes_of(u->old + 2 * (size_t)i, u, first, most);
-		__m256i b = classes_of(u->old + 2 * (size_t)i + 32, u, first, most);
+		__m256i a = classes_of(u, i, first, most), b = classes_of(u, i + 16, first, most);
 
 		/* packing works within halves */
 		_mm256_storeu_si256((__m256i *)(classes + i), _mm256_permute4x64_epi64(_mm256_packus_epi16(a, b), 0xd8));
@@ -45,7 +45,7 @@ uint32_t wfs_d2_classify_fast(uint8_t *classes, const struct wfs_d2_units *u, co
 {
 	uint32_t n = u->n & ~31u;
 
-	if (u->kind->width != 2 || n == 0 || !have_avx2())
+	if (u->kind->width > 2 || n == 0 || !have_avx2())
 		return 0;
 	classify(classes, u, w, n);
 	return n;
@@ -67,7 +67,7 @@ AVX2 static uint64_t sums_of(uint64_t *sums, const struct wfs_d2_units *u, const
 	low = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)lows));
 	high = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)highs));
 	for (uint32_t i = 0; i < n; i += WFS_D2_GROUP) {
-		__m256i c = classes_of(u->old + 2 * (size_t)i, u, first, most), v;
+		__m256i c = classes_of(u, i, first, most), v;
 		__m128i s;
 
 		/* a byte of 0x80 and more yields 0 */
@@ -89,7 +89,7 @@ uint32_t wfs_d2_sums_fast(uint64_t *sums, const struct wfs_d2_units *u, const st
 {
 	uint32_t n = u->n - u->n % WFS_D2_GROUP;
 
-	if (u->kind->width != 2 || n == 0 || !have_avx2())
+	if (u->kind->width > 2 || n == 0 || !have_avx2())
 		return 0;
 	*sum = sums_of(sums, u, w, weights, n);
 	return n;
