@@ -74,7 +74,8 @@ static int connect_any(const struct client *c, struct wfs_err *err)
 			break;
 		last = fd == -ECONNREFUSED ? last : fd;
 	}
-	return wfs_fail(err, last, "%s: the daemon does not answer: %s", c->point, strerror(-last));
+	return wfs_fail(err, last, "%s: the daemon does not answer: %s%s", c->point, strerror(-last),
+			last == -ECONNREFUSED ? "; if it was killed, mount there again" : "");
 }
 
 static int receive(struct wfs_buf *out, int fd, unsigned timeout_ms, struct wfs_err *err)

@@ -48,14 +48,19 @@ int control_path(char out[PATH_MAX], const char *mnt, uid_t uid, unsigned i)
 }
 
 /* A directory that nobody else may write to, or somebody could stand in for us. */
-static bool prepare_dir(const char *dir, uid_t uid)
+static int prepare_dir(const char *dir, uid_t uid, struct wfs_err *err)
 {
 	struct stat st;
 
 	if (mkdir(dir, uid == 0 ? 0755 : 0700) < 0 && errno != EEXIST)
-		return false;
-	return lstat(dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == uid &&
-	       (st.st_mode & 022) == 0;
+		return wfs_fail_sys(err, "%s", dir);
+	if (lstat(dir, &st) < 0)
+		return wfs_fail_sys(err, "%s", dir);
+	if (!S_ISDIR(st.st_mode))
+		return wfs_fail(err, -ENOTDIR, "%s is no directory", dir);
+	if (st.st_uid != uid)
+		return wfs_fail(err, -EPERM, "%s belongs to uid %u, not to you", dir, (unsigned)st.st_uid);
+	return st.st_mode & 022 ? wfs_fail(err, -EPERM, "%s may be written to by others", dir) : 0;
 }
 
 static int try_listen(const char *path)
@@ -83,21 +88,36 @@ static int try_listen(const char *path)
 	return fd;
 }
 
+static int open_in(struct control *c, const char *dir, uid_t uid, unsigned i, struct wfs_err *err)
+{
+	struct stat st;
+	int r = prepare_dir(dir, uid, err);
+
+	if (r == 0)
+		r = control_path(c->path, c->fs->mnt, uid, i);
+	if (r < 0)
+		return err->msg[0] ? r : wfs_fail(err, r, "%s: %s", dir, strerror(-r));
+	r = try_listen(c->path);
+	if (r < 0)
+		return wfs_fail(err, r, "%s: %s", c->path, strerror(-r));
+	c->socket_ino = lstat(c->path, &st) == 0 ? st.st_ino : 0;
+	return r;
+}
+
+/* The message is about both places: either may be the one that can be mended. */
 int control_open_socket(struct control *c, struct wfs_err *err)
 {
+	struct wfs_err why[2] = { { "" }, { "" } };
 	uid_t uid = geteuid();
 	char dir[PATH_MAX];
-	struct stat st;
-	int fd = -ENOENT;
+	int r = -ENOENT;
 
-	for (unsigned i = 0; runtime_dir(dir, uid, i) == 0; i++) {
-		if (!prepare_dir(dir, uid) || control_path(c->path, c->fs->mnt, uid, i) < 0)
-			continue;
-		fd = try_listen(c->path);
-		if (fd >= 0) {
-			c->socket_ino = lstat(c->path, &st) == 0 ? st.st_ino : 0;
-			return fd;
-		}
+	for (unsigned i = 0; i < ARRAY_SIZE(why) && runtime_dir(dir, uid, i) == 0; i++) {
+		r = open_in(c, dir, uid, i, &why[i]);
+		if (r >= 0)
+			return r;
 	}
-	return wfs_fail(err, fd, "control socket %s: %s", c->path[0] ? c->path : dir, strerror(-fd));
+	c->path[0] = '\0';
+	return wfs_fail(err, r, "no place for the control socket: %s; %s%s", why[0].msg, why[1].msg,
+			uid == 0 ? "" : "; set XDG_RUNTIME_DIR to a directory of yours");
 }

@@ -61,7 +61,7 @@ int hub_dir(char out[HUB_DIR_MAX], const char *name, const char *store_url, stru
 	else if (!slash && part_ok(name, strlen(name)))
 		snprintf(out, HUB_DIR_MAX, "models--%s", name);
 	else
-		return wfs_fail(err, -EINVAL, "hub=%s: a repository is named ORG/NAME or NAME, of letters, digits, "
+		return wfs_fail(err, -EINVAL, "hub=%.200s: a repository is named ORG/NAME or NAME, of letters, digits, "
 				"'-', '_' and '.'", name);
 	return 0;
 }

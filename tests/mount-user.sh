@@ -49,6 +49,32 @@ test_allow_other_says_which_line()
 	[ "$(wc -l <"$TMPDIR/said")" = 1 ]
 }
 
+# Somebody else made the directory where the socket would be; or it is ours, but open to all.
+test_squatted_socket_directory()
+{
+	local uid=$((200000 + $$ % 100000)) dir
+
+	dir=/tmp/weightfs-$uid
+	refused_because()	# WHY
+	{
+		refute setpriv --reuid="$uid" --regid="$uid" --clear-groups env -u XDG_RUNTIME_DIR HOME="$TMPDIR" \
+			weightfs mount "$S" "$M" -o "cache=$TMPDIR/squatted" 2>"$TMPDIR/said"
+		grep -q "no place for the control socket: .*; $1; set XDG_RUNTIME_DIR" "$TMPDIR/said" || fail "$(cat "$TMPDIR/said")"
+	}
+
+	# shellcheck disable=SC2064 # now: the function's variable is gone at the end
+	trap "rm -rf '$dir'" EXIT
+	mkdir "$dir"
+	refused_because "$dir belongs to uid 0, not to you"
+	chown "$uid" "$dir"
+	chmod 777 "$dir"
+	refused_because "$dir may be written to by others"
+	rmdir "$dir"
+	ln -s "$TMPDIR" "$dir"
+	refused_because "$dir is no directory"
+}
+
+says_how_to_go_on() { as_user weightfs status "$M" 2>&1 | grep -q 'if it was killed, mount there again'; }
 is_dead() { ! as_user ls "$M" >/dev/null 2>&1; }
 test_dead_mount_of_a_user()
 {
@@ -58,6 +84,7 @@ test_dead_mount_of_a_user()
 	pid=$(as_user weightfs status "$M" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["mount"]["pid"])')
 	kill -KILL "$pid"
 	until_true 5 is_dead		# the process may be a zombie before its last thread lets go of the device
+	until_true 5 says_how_to_go_on
 	as_user weightfs mount "$S" "$M" -o "cache=$C"
 	as_user weightfs wait "$M" --timeout 20
 	as_user cmp "$M/latest/model.bin" "$O/1"
@@ -91,6 +118,11 @@ test_who_may_unmount()
 
 run test_user_mounts_and_unmounts
 if [ "$(id -u)" = 0 ]; then run test_who_may_unmount; else skip test_who_may_unmount "not root"; fi
+if [ "$(id -u)" = 0 ]; then
+	run test_squatted_socket_directory
+else
+	skip test_squatted_socket_directory "not root"
+fi
 run test_allow_other_says_which_line
 run test_dead_mount_of_a_user
 finish
