@@ -236,11 +236,17 @@ static void serve(struct control *c, const struct pollfd *p)
 			continue;
 		if (peer->state == PEER_WRITES && (got & POLLOUT))
 			peer_flush(c, peer);
-		else if (got & (POLLIN | POLLHUP | POLLERR))
+		else if (got & (POLLIN | POLLRDHUP | POLLHUP | POLLERR))
 			peer_read(c, peer);
 	}
 	if (p[FD_LISTEN].revents)
 		accept_peer(c);
+}
+
+/* Who waits has nothing more to say: what it sends all the same stays with it. */
+static short events_of(const struct peer *p)
+{
+	return p->state == PEER_WRITES ? POLLOUT : p->state == PEER_WAITS ? POLLRDHUP : POLLIN;
 }
 
 static void *control_main(void *arg)
@@ -254,8 +260,7 @@ static void *control_main(void *arg)
 		for (size_t i = 0; i < CONTROL_PEERS_MAX; i++) {
 			struct peer *peer = &c->peer[i];
 
-			p[N_FIXED + i] = (struct pollfd){
-				.fd = peer->fd, .events = peer->state == PEER_WRITES ? POLLOUT : POLLIN };
+			p[N_FIXED + i] = (struct pollfd){ .fd = peer->fd, .events = events_of(peer) };
 		}
 		if (poll(p, ARRAY_SIZE(p), poll_timeout(c, wfs_now_ns())) > 0)
 			serve(c, p);

@@ -86,10 +86,51 @@ test_hooks_outlive_a_refusal()
 	hooks_pid=''
 }
 
+# Lines without end, lines that never come, and a listener who talks: nothing is kept, and nobody waits.
+test_talkers_delay_nobody()
+{
+	fresh
+	SOCK=$(control_socket)
+	python3 - "$SOCK" "$M" <<-'PY'
+	import socket, subprocess, sys, time
+	def connect(text=b""):
+	    s = socket.socket(socket.AF_UNIX)
+	    s.connect(sys.argv[1])
+	    s.sendall(text)
+	    return s
+	def pour(s, limit):
+	    """How much is taken until the other end closes, or takes nothing for a second."""
+	    s.settimeout(1)
+	    n = 0
+	    try:
+	        while n < limit:
+	            n += s.send(b"x" * 65536)
+	    except OSError:
+	        pass
+	    return n
+	begin = time.monotonic()
+	quiet, slow = connect(), connect(b"sta")
+	assert pour(connect(), 100 << 20) < 4 << 20, "a line without an end is read on"
+	listener = connect(b"events 999999\n")
+	assert pour(listener, 100 << 20) < 4 << 20, "what a listener says is read"
+	while True:
+	    subprocess.run(["weightfs", "status", sys.argv[2]], check=True, stdout=subprocess.DEVNULL, timeout=5)
+	    try:
+	        slow.send(b"t")
+	    except BrokenPipeError:
+	        break
+	    assert time.monotonic() - begin < 25, "a line may take for ever"
+	    time.sleep(1)
+	quiet.settimeout(10)
+	assert quiet.recv(1) == b""
+	PY
+}
+
 if [ "$(id -u)" -eq 0 ]; then
 	run test_connections_keep_nobody_out
 else
 	skip connections_keep_nobody_out "not root"
 fi
 run test_hooks_outlive_a_refusal
+run test_talkers_delay_nobody
 finish
