@@ -37,6 +37,7 @@ struct hook_request {
 	struct wfs_strings header;
 	unsigned timeout_ms, retries;	/* HOOK_UNSET: the hook's */
 	bool always;			/* sent also after one before it failed */
+	bool judged;			/* an answer that says "success": false is a failure, whatever its status */
 	unsigned expect_low, expect_high;
 };
 

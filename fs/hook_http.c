@@ -3,7 +3,8 @@
  * hook_http.c - the requests of a hook, one after the other
  *
  * Tried again: what may pass, that is no connection, a broken one, no answer in time, and the statuses
- * 408, 425, 429 and 5xx.  Another status than the expected one is an answer, and final.
+ * 408, 425, 429 and 5xx.  Another status than the expected one is an answer, and final; so is, where a
+ * preset says so, an answer that speaks of failure.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 #include "weightfs/base.h"
 #include "weightfs/http.h"
 #include "weightfs/io.h"
+#include "weightfs/json.h"
 
 #define BACK_OFF_MIN_MS	500u
 #define BACK_OFF_MAX_MS	10000u
@@ -144,15 +146,42 @@ static bool holds_secret(const struct wfs_buf *text, const struct secrets *s)
 	return false;
 }
 
-static int refused(const struct hook_request *q, const struct wfs_http_reply *a, const struct secrets *s,
-		   struct wfs_err *err)
+static int take_failure(void *arg, const struct wfs_json_event *ev, struct wfs_err *err)
+{
+	bool *failure = arg;
+
+	(void)err;
+	*failure |= wfs_json_at_top(ev, "success") && ev->kind == WFS_JSON_BOOL && !ev->uint;
+	return 0;
+}
+
+/* An answer that is no JSON, or does not say, is none. */
+static bool says_failure(const struct wfs_http_reply *a)
+{
+	bool failure = false;
+
+	wfs_json_parse(a->body.data, a->body.len, WFS_JSON_EVENTS_MAX, take_failure, &failure, NULL);
+	return failure;
+}
+
+static int refused(const struct wfs_http_reply *a, const char *why, const struct secrets *s, struct wfs_err *err)
 {
 	bool hide = !a->body.len || holds_secret(&a->body, s);
-	char want[16];
 
-	snprintf(want, sizeof(want), q->expect_low == q->expect_high ? "%u" : "%u-%u", q->expect_low, q->expect_high);
-	return wfs_fail(err, -EPROTO, "HTTP %d instead of %s%s%.*s", a->status, want, hide ? "" : ": ",
+	return wfs_fail(err, -EPROTO, "HTTP %d %s%s%.*s", a->status, why, hide ? "" : ": ",
 			hide ? 0 : (int)WFS_MIN(a->body.len, (size_t)SAID_MAX), (const char *)a->body.data);
+}
+
+static int judge(const struct hook_request *q, const struct wfs_http_reply *a, const struct secrets *s,
+		 struct wfs_err *err)
+{
+	char why[32];
+
+	snprintf(why, sizeof(why), q->expect_low == q->expect_high ? "instead of %u" : "instead of %u-%u", q->expect_low,
+		 q->expect_high);
+	if ((unsigned)a->status < q->expect_low || (unsigned)a->status > q->expect_high)
+		return refused(a, why, s, err);
+	return q->judged && says_failure(a) ? refused(a, "without success", s, err) : 0;
 }
 
 /* *again: it may pass. */
@@ -169,9 +198,9 @@ static int once(const struct hook_run *run, const struct hook_request *q, const 
 
 	*again = a.transient;
 	*unreached = a.unreached;
-	if (r == 0 && ((unsigned)a.status < q->expect_low || (unsigned)a.status > q->expect_high)) {
+	if (r == 0) {
 		*again = may_pass(a.status);
-		r = refused(q, &a, s, err);
+		r = judge(q, &a, s, err);
 	}
 	wfs_buf_free(&a.body);
 	return r;

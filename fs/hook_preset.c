@@ -21,26 +21,26 @@ const char *const hook_pauses[] = { "default", "retract", "abort", "keep", "wait
 
 struct call {
 	const char *path, *body;
-	bool always;
+	bool always, judged;
 };
 
-/* in_place is not offered: SGLang then refuses to flush the cache. */
+/* in_place is not offered: SGLang then refuses to flush the cache.  How it went stands in its answers, too. */
 static const struct call sglang[] = {
-	{ "/pause_generation", "{\"mode\":\"@\"}", false },
+	{ "/pause_generation", "{\"mode\":\"@\"}", false, true },
 	{ "/update_weights_from_disk",
-	  "{\"model_path\":\"{path}\",\"weight_version\":\"{version}\",\"flush_cache\":true}", false },
-	{ "/flush_cache", NULL, false },
-	{ "/continue_generation", "{}", true },
-	{ NULL, NULL, false },
+	  "{\"model_path\":\"{path}\",\"weight_version\":\"{version}\",\"flush_cache\":true}", false, true },
+	{ "/flush_cache", NULL, false, true },
+	{ "/continue_generation", "{}", true, true },
+	{ NULL, NULL, false, false },
 };
 
 /* Needs VLLM_SERVER_DEV_MODE=1. */
 static const struct call vllm[] = {
-	{ "/pause?mode=@&clear_cache=true", NULL, false },
-	{ "/collective_rpc", "{\"method\":\"reload_weights\",\"kwargs\":{\"weights_path\":\"{path}\"}}", false },
-	{ "/reset_prefix_cache?reset_running_requests=true", NULL, false },
-	{ "/resume", NULL, true },
-	{ NULL, NULL, false },
+	{ "/pause?mode=@&clear_cache=true", NULL, false, false },
+	{ "/collective_rpc", "{\"method\":\"reload_weights\",\"kwargs\":{\"weights_path\":\"{path}\"}}", false, false },
+	{ "/reset_prefix_cache?reset_running_requests=true", NULL, false, false },
+	{ "/resume", NULL, true, false },
+	{ NULL, NULL, false, false },
 };
 
 /* A copy with '@' replaced. */
@@ -85,6 +85,7 @@ int hook_preset(struct hook *h, struct wfs_err *err)
 			break;
 		q = &h->request[h->n_requests - 1];
 		q->always = call->always;
+		q->judged = call->judged;
 		q->body = with_mode(call->body, mode);
 		if (call->body && !q->body)
 			r = wfs_fail(err, -ENOMEM, "out of memory");

@@ -9,7 +9,9 @@ DIR/port      its port, once it listens
 DIR/requests  a JSON object a line: every request as it came, with its headers in order, and what was done
 DIR/do        "PATH ACTION" lines: the first one for a request's path is taken out and done instead of the
               usual; "PATH! ACTION" stays.  Actions: a status, hang, close, half, garbage, slow SECONDS,
-              echo (400, with the request in the answer)
+              echo (400, with the request in the answer), away (307, to /stolen), says TEXT (200, and that),
+              and for ever, or until nobody listens: drip (a body, slowly), flood (a body, fast), headers,
+              continue (100)
 DIR/state     {"paused": bool, "weights": path or null, "digest": of all its files, "flushed": n}
 
 It behaves as an engine does: weights are loaded only while it is paused, and from a directory that is there.
@@ -87,6 +89,17 @@ def action(path):
     return None
 
 
+AWAY = b"HTTP/1.1 307 X\r\nLocation: http://u:p@127.0.0.1:%d/stolen\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+# What comes first, what follows for ever, seconds between.
+ENDLESS = {
+    "drip": (b"HTTP/1.1 200 X\r\nConnection: close\r\n\r\n", b"x", 0.05),
+    "flood": (b"HTTP/1.1 200 X\r\nConnection: close\r\n\r\n", b"x" * 65536, 0),
+    "headers": (b"HTTP/1.1 200 X\r\n", b"X-More: " + b"x" * 1000 + b"\r\n", 0),
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0),
+}
+
+
 class Handler(socketserver.StreamRequestHandler):
     def handle(self):
         head = []
@@ -105,6 +118,8 @@ class Handler(socketserver.StreamRequestHandler):
             status, text = (int(what), "as told") if what and what.isdigit() else (200, "ok")
             if what is None:
                 status, text = engine(path, body)
+            if what and what.startswith("says "):
+                text = what[5:]
             if what == "echo":
                 status, text = 400, "\r\n".join(head)
             with open(os.path.join(top, "requests"), "a") as f:
@@ -127,6 +142,15 @@ class Handler(socketserver.StreamRequestHandler):
         if what == "garbage":
             self.wfile.write(b"\0\1\2 what?\r\n\r\n")
             return
+        if what == "away":
+            self.wfile.write(AWAY % self.server.server_address[1])
+            return
+        if what in ENDLESS:
+            begin, again, pause = ENDLESS[what]
+            self.wfile.write(begin)
+            while True:
+                self.wfile.write(again)
+                time.sleep(pause)
         if what and what.startswith("slow"):
             time.sleep(float(what.split()[1]))
             with lock:
@@ -142,6 +166,10 @@ class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
     tls = None
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], OSError):      # who hung up is no error of ours
+            super().handle_error(request, client_address)
 
     def finish_request(self, request, client_address):
         """In the connection's own thread: a client that is slow to shake hands, or does not like us, delays nobody."""

@@ -14,7 +14,8 @@
 #include "weightfs/buf.h"
 #include "weightfs/err.h"
 
-#define WFS_HTTP_ANSWER_MAX (64u << 10)	/* bytes of an answer's body that are kept; the rest is read and dropped */
+#define WFS_HTTP_ANSWER_MAX (64u << 10)	/* bytes of an answer's body that are kept; the rest is read and dropped, */
+#define WFS_HTTP_ANSWER_END (16u << 20)	/* up to here: what sends more does not answer */
 
 struct wfs_http_call {
 	const char *method, *url;

@@ -20,6 +20,7 @@ struct talk {
 	struct wfs_http_reply *out;
 	struct wfs_http_head head;
 	uint64_t end_ns;
+	size_t got;			/* bytes of the body */
 	int code;
 	struct wfs_err *err;
 };
@@ -40,9 +41,13 @@ static enum wfs_link_more on_body(void *arg, const char *data, size_t len)
 	struct talk *t = arg;
 	size_t room = WFS_HTTP_ANSWER_MAX - t->out->body.len;
 
-	if (wfs_buf_append(&t->out->body, data, WFS_MIN(len, room)) == 0)
+	t->got += len;
+	if (t->got > WFS_HTTP_ANSWER_END)
+		t->code = wfs_fail(t->err, -EBADMSG, "the answer is longer than %u bytes", WFS_HTTP_ANSWER_END);
+	else if (wfs_buf_append(&t->out->body, data, WFS_MIN(len, room)) == 0)
 		return WFS_LINK_GO;
-	t->code = wfs_fail(t->err, -ENOMEM, "out of memory");
+	else
+		t->code = wfs_fail(t->err, -ENOMEM, "out of memory");
 	return WFS_LINK_STOP;
 }
 
