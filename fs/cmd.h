@@ -25,6 +25,7 @@ int cmd_status(int argc, char **argv);
 int cmd_status_files(const struct client *c, uint64_t sequence, bool json);	/* 0: the newest */
 int cmd_wait(int argc, char **argv);
 int cmd_hooks(int argc, char **argv);
+void cmd_hooks_check(const char *config, const char *point);	/* at the mount: a warning is enough */
 int cmd_events(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_pin(int argc, char **argv);		/* and unpin */

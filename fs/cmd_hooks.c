@@ -35,12 +35,27 @@ static int add_file(void *arg, const char *path, struct wfs_err *err)
 	return hook_conf_read(arg, path, err);
 }
 
+static int read_conf(struct hook_list *l, const char *config, const char *point, struct wfs_err *err)
+{
+	int r = options_each_file(config, add_file, l, err);
+
+	return r < 0 ? r : hook_conf_finish(l, point, err);
+}
+
+void cmd_hooks_check(const char *config, const char *point)
+{
+	struct hook_list l = { 0 };
+	struct wfs_err err = { 0 };
+
+	if (read_conf(&l, config, point, &err) < 0)
+		log_warn("weightfs hooks will refuse this: %s", err.msg);
+	hook_list_free(&l);
+}
+
 static int load(struct hook_list *l, const struct args *a, const struct client *c, struct wfs_err *err)
 {
-	int r = options_each_file(a->config, add_file, l, err);
+	int r = read_conf(l, a->config, c->point, err);
 
-	if (r == 0)
-		r = hook_conf_finish(l, c->point, err);
 	if (r == 0 && !l->n)
 		r = wfs_fail(err, -EINVAL, "no [hook \"NAME\"] with mount=%s in %s", c->point,
 			     a->config ? a->config : "weightfs.conf");

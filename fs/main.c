@@ -65,6 +65,7 @@ static int mount_parsed(const char *store, const char *mnt, const char *list, bo
 		options_free(&opt);
 		return EXIT_OK;
 	}
+	cmd_hooks_check(opt.config, point);
 	opt.foreground |= foreground;
 	return mount_run(store, mnt, &opt);
 }

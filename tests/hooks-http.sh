@@ -287,6 +287,37 @@ test_rolls_back_when_it_hangs()
 	hook engine .error | grep -q "no answer within 0.5 s"
 }
 
+# An engine says that it failed, in a 200; answers without end; or would send our request, with its token,
+# elsewhere.  Each is a failure, soon.
+test_answers_that_are_none()
+{
+	local what why
+
+	error_says() { hook_is engine failed 1 && hook engine .error | grep -q -e "$1"; }
+	fresh
+	start_engine
+	sglang timeout=1s retries=0
+	start_hooks
+	until_true 20 hook_is engine told 1
+	while IFS='|' read -r what why; do
+		echo "/update_weights_from_disk $what" >"$E/do"
+		publish
+		until_true 20 error_says "version 1 was told again after: .*$why" || fail "$what: $(hook engine .error)"
+		engine_has 1
+	done <<-'END'
+	says {"success": false, "message": "no room"}|HTTP 200 without success: .*no room
+	drip|no answer within 1 s
+	flood|the answer is longer than\|no answer within 1 s
+	headers|headers are longer than
+	continue|headers are longer than
+	away|HTTP 307 instead of 200
+	END
+	[[ $(paths) != *stolen* ]]
+	echo '/update_weights_from_disk says {"success": true, "message": "", "success_count": false}' >"$E/do"
+	publish
+	until_true 20 hook_is engine told "$n"
+}
+
 # Nothing to go back to, or going back fails: the engine goes on, and the status says what is in doubt.
 test_resumes_in_any_case()
 {
@@ -412,6 +443,22 @@ test_mistakes_in_the_configuration()
 [hook "a b"]\nmount=@M@\n|a hook's name
 [hook a]\nmount=@M@\n|is written
 END
+}
+
+# The mount goes on without hooks, and says that they will not run.
+test_mount_warns_of_mistakes()
+{
+	fresh
+	unmount_below "$M"
+	conf preset=sglang
+	weightfs mount "$S" "$M" -o "cache=$C.warned,config=$CONF" 2>"$TMPDIR/said"
+	grep -q "weightfs hooks will refuse this: $CONF: hook engine: preset=sglang needs url=" "$TMPDIR/said" ||
+		fail "$(cat "$TMPDIR/said")"
+	shown 1
+	unmount_below "$M"
+	conf command=/bin/true
+	weightfs mount "$S" "$M" -o "cache=$C.fine,config=$CONF" 2>"$TMPDIR/said"
+	[ ! -s "$TMPDIR/said" ] || fail "$(cat "$TMPDIR/said")"
 }
 
 for t in $(declare -F | sed -n "s/^declare -f \(test_\)/\1/p"); do

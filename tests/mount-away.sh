@@ -23,17 +23,17 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 PY
 server=''
-cleanup() { [ -z "$server" ] || kill "$server"; }
 
 serve()
 {
 	rm -f "$TMPDIR/port"
 	python3 "$TMPDIR/server.py" "$1" "$2" >"$TMPDIR/port" 2>"$TMPDIR/server.log" &
 	server=$!
+	trap stop_serving EXIT		# of the test's subshell: its server ends with it
 	until_true 20 test -s "$TMPDIR/port"
 	port=$(cat "$TMPDIR/port")
 }
-stop_serving() { kill "$server"; wait "$server" || :; server=; }
+stop_serving() { [ -z "$server" ] || { kill "$server"; wait "$server" || :; }; server=; }
 
 # A port that was free a moment ago: nobody listens there.
 closed_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
