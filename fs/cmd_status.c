@@ -35,7 +35,7 @@ struct report {
 	char label[TEXT];
 	struct wfs_buf lines;
 	/* the hook at hand, and a line for each one */
-	uint64_t told, process;
+	uint64_t told, runs;
 	char hook[TEXT], state[TEXT], error[TEXT];
 	struct wfs_buf hooks;
 };
@@ -66,7 +66,7 @@ static const struct member {
 	NUMBER("versions", "blocks_built", blocks_built), NUMBER("versions", "complete", complete),
 	NUMBER("versions", "pinned", pinned), NUMBER("versions", "in_use", in_use),
 	STRING("hooks", "name", hook), STRING("hooks", "state", state), NUMBER("hooks", "told", told),
-	STRING("hooks", "error", error), NUMBER("hooks", "process", process),
+	STRING("hooks", "error", error), NUMBER("hooks", "runs", runs),
 };
 
 static bool is_member(const struct member *m, const struct wfs_json_event *ev)
@@ -124,7 +124,7 @@ static int end_hook(struct report *p)
 		snprintf(told, sizeof(told), "version %" PRIu64, p->told);
 	return wfs_buf_printf(&p->hooks, "  hook      %s: %s, was told %s%s%s%s\n", p->hook, p->state, told,
 			      p->error[0] ? "; " : "", p->error,
-			      p->process ? "" : "; it is told no more: weightfs hooks does not run");
+			      p->runs ? "" : "; it is told no more: weightfs hooks does not run");
 }
 
 static bool ends(const struct wfs_json_event *ev, const char *list)

@@ -37,7 +37,8 @@ struct hooktab {
 	pthread_mutex_t lock;
 	struct wfs_replica *replica;
 	char *cache;
-	pid_t pid;			/* of weightfs hooks; 0: none runs */
+	bool attached;			/* weightfs hooks runs */
+	pid_t pid;			/* its number; 0: of a pid namespace that we do not see into */
 	bool dirty;			/* the file has not what is here */
 	bool unsaved;			/* the last write failed, which was said */
 	struct row row[HOOKS_MAX];
@@ -256,12 +257,16 @@ int hooktab_attach(struct hooktab *t, const char *names, pid_t pid, struct wfs_e
 	int r;
 
 	pthread_mutex_lock(&t->lock);
-	if (t->pid)
+	if (t->attached && t->pid)
 		r = wfs_fail(err, -EBUSY, "the hooks of this mount are run by process %d already", (int)t->pid);
+	else if (t->attached)
+		r = wfs_fail(err, -EBUSY, "the hooks of this mount are run already, in another pid namespace");
 	else
 		r = set_names(t, names, old, err);
-	if (r == 0)
+	if (r == 0) {
+		t->attached = true;
 		t->pid = pid;
+	}
 	pthread_mutex_unlock(&t->lock);
 	for (size_t i = 0; i < HOOKS_MAX; i++)
 		row_clear(&old[i]);
@@ -273,6 +278,7 @@ void hooktab_detach(struct hooktab *t)
 	struct wfs_model *old[HOOKS_MAX];
 
 	pthread_mutex_lock(&t->lock);
+	t->attached = false;
 	t->pid = 0;
 	for (size_t i = 0; i < HOOKS_MAX; i++) {
 		struct row *r = &t->row[i];
@@ -301,14 +307,15 @@ int hooktab_known(struct hooktab *t, const char *name)
 	return is ? 0 : -ENOENT;
 }
 
-/* It is being told m, or (m NULL) was told in vain, and why. */
+/* It is being told m, or (m NULL) was told in vain, and why.  Nobody tells who has gone since the question
+ * was asked: it would be said to be telling, and hold m, for ever. */
 static int set_telling(struct hooktab *t, const char *name, struct wfs_model *m, const char *why)
 {
 	struct wfs_model *old = NULL;
 	struct row *r;
 
 	pthread_mutex_lock(&t->lock);
-	r = name[0] ? find(t, name) : NULL;
+	r = name[0] && (t->attached || !m) ? find(t, name) : NULL;
 	if (r) {
 		old = r->telling_model;
 		r->telling_model = m ? wfs_model_get(m) : NULL;
@@ -384,14 +391,15 @@ struct wfs_model *hooktab_last(struct hooktab *t, const char *name)
 
 /* ---- status ---- */
 
-static int put_row(const struct row *r, pid_t pid, bool first, struct wfs_buf *out)
+static int put_row(const struct hooktab *t, const struct row *r, bool first, struct wfs_buf *out)
 {
 	const char *state = r->telling ? "telling" : r->error[0] ? "failed" : r->told ? "told" : "waiting";
 	int ret;
 
 	ret = wfs_buf_printf(out, "%s{\"name\":\"%s\",\"state\":\"%s\",\"told\":%" PRIu64 ",\"telling\":%" PRIu64
-			     ",\"since_ms\":%" PRIu64 ",\"process\":%d,\"error\":", first ? "" : ",", r->name, state, r->told,
-			     r->telling, r->since_ns ? (wfs_now_ns() - r->since_ns) / 1000000 : 0, (int)pid);
+			     ",\"since_ms\":%" PRIu64 ",\"runs\":%s,\"process\":%d,\"error\":", first ? "" : ",", r->name, state, r->told,
+			     r->telling, r->since_ns ? (wfs_now_ns() - r->since_ns) / 1000000 : 0,
+			     t->attached ? "true" : "false", (int)t->pid);
 	if (ret == 0)
 		ret = wfs_json_quote(out, r->error);
 	return ret < 0 ? ret : wfs_buf_append(out, "}", 1);
@@ -406,7 +414,7 @@ int hooktab_status(struct hooktab *t, struct wfs_buf *out)
 	for (size_t i = 0; r == 0 && i < HOOKS_MAX; i++) {
 		if (!t->row[i].name[0])
 			continue;
-		r = put_row(&t->row[i], t->pid, first, out);
+		r = put_row(t, &t->row[i], first, out);
 		first = false;
 	}
 	pthread_mutex_unlock(&t->lock);

@@ -36,6 +36,50 @@ test_status_says_that_hooks_do_not_run()
 	until_true 20 text_says 2 ''
 }
 
+# The daemon, in a pid namespace of its own, does not know the number of hooks: they are there all the same.
+test_hooks_of_another_pid_namespace()
+{
+	[ "$(id -u)" = 0 ] || return 0		# nobody else may make one
+	fresh
+	unmount_below "$TMPDIR"
+	echo 'exit 0' | program
+	conf
+	unshare --pid --fork weightfs mount "$S" "$M" -f -o "cache=$C.apart,poll=50ms" 2>"$TMPDIR/apart.log" &
+	until_true 20 mountpoint -q "$M"
+	start_hooks
+	until_true 20 hook_is prog told 1
+	[ "$(hook prog '"\(.runs) \(.process)"')" = "true 0" ]
+	refute grep -q 'told no more' <(weightfs status "$M")
+	refute weightfs hooks "$M" --config "$CONF" --once 2>"$TMPDIR/err"
+	grep -q 'run already, in another pid namespace' "$TMPDIR/err"
+	weightfs unmount "$M"
+	wait "$hooks_pid"
+	hooks_pid=''
+}
+
+# A question of hooks that have gone is not answered: nobody would ever be done with the version.
+test_who_has_gone_is_told_nothing()
+{
+	local sock
+
+	fresh
+	echo 'exit 0' | program
+	conf
+	start_hooks
+	until_true 20 hook_is prog told 1
+	stop_hooks
+	publish
+	shown 2
+	sock=$(socket_of "$(weightfs status "$M" --json | jq .mount.pid)")
+	ask() { python3 -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.send(sys.argv[2].encode() + b"\n")
+print(s.makefile().readline())' "$sock" "$1"; }
+	ask "hook prog next 1 0" | grep -q 'the hook has gone'
+	hook_is prog told 1
+}
+
 # Foreign text reaches the program as it is, and nothing looks into it.
 test_hostile_labels_arrive_unchanged()
 {

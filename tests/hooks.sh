@@ -47,6 +47,16 @@ stop_engine() { [ -z "$engine_pid" ] || { kill "$engine_pid" 2>/dev/null || true
 start_hooks() { weightfs hooks "$M" --config "$CONF" "$@" 2>"$TMPDIR/hooks.log" & hooks_pid=$!; }
 stop_hooks() { [ -z "$hooks_pid" ] || { kill "$hooks_pid" 2>/dev/null || true; wait "$hooks_pid" 2>/dev/null || true; }; hooks_pid=''; }
 
+socket_of()			# the control socket of a daemon, by its id
+{
+	local fd inode
+
+	for fd in /proc/"$1"/fd/*; do
+		inode=$(readlink "$fd" | sed -n 's/^socket:\[\(.*\)\]$/\1/p')
+		[ -z "$inode" ] || awk -v i="$inode" '$7 == i && $8 ~ /\.sock$/ { print $8; exit }' /proc/net/unix
+	done | head -n 1
+}
+
 hook() { weightfs status "$M" --json | jq -r ".hooks[] | select(.name == \"$1\") | $2"; }
 hook_is() { [ "$(hook "$1" .state)" = "$2" ] && [ "$(hook "$1" .told)" = "$3" ]; }	# NAME STATE TOLD
 requests() { cat "$E/requests" 2>/dev/null; }

@@ -22,15 +22,7 @@ crowd()
 }
 crowds=()
 disperse() { kill "${crowds[@]}"; wait "${crowds[@]}" 2>/dev/null || true; crowds=(); }
-control_socket()		# of the daemon
-{
-	local fd inode
-
-	for fd in /proc/"$(weightfs status "$M" --json | jq .mount.pid)"/fd/*; do
-		inode=$(readlink "$fd" | sed -n 's/^socket:\[\(.*\)\]$/\1/p')
-		[ -z "$inode" ] || awk -v i="$inode" '$7 == i && $8 ~ /\.sock$/ { print $8; exit }' /proc/net/unix
-	done | head -n 1
-}
+control_socket() { socket_of "$(weightfs status "$M" --json | jq .mount.pid)"; }
 
 # Two users take all connections that they can: the owner, root and a third user are served all the same.
 test_connections_keep_nobody_out()
