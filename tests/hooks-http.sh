@@ -377,6 +377,27 @@ test_waits_for_an_engine_that_starts_later()
 	[ "$(paths)" = "/pause_generation /update_weights_from_disk /flush_cache /continue_generation " ]
 }
 
+# One that takes the connection and is silent was sent nothing either: nothing is in doubt, and it is asked again.
+test_waits_for_a_handshake()
+{
+	fresh
+	python3 -c '
+import socket
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+s.listen()
+print(s.getsockname()[1], flush=True)
+kept = []
+while True:
+    kept.append(s.accept())' >"$TMPDIR/port" & engine_pid=$!
+	until_true 20 test -s "$TMPDIR/port"
+	conf preset=vllm "url=https://127.0.0.1:$(cat "$TMPDIR/port")" retries=0 timeout=1s
+	start_hooks
+	until_true 20 hook_is engine failed 0
+	hook engine .error | grep -q "^POST https://" || fail "$(hook engine .error)"
+	until_true 20 hook_is engine telling 0
+}
+
 # Without its secret nothing is sent, and it is asked for again.
 test_waits_for_a_secret_that_comes_later()
 {
