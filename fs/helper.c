@@ -2,8 +2,8 @@
 /*
  * helper.c - the daemon's end of the helper's socket
  *
- * Nobody waits until a file is closed: the answer is taken before that of the next ask.  A loader that
- * opens a shard after the other would wait for the shard before, each time.
+ * Nobody waits until a file is closed: there is no answer to that.  A loader that opens a shard after the
+ * other would wait for the shard before, each time.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -20,10 +20,7 @@ struct helper {
 	pthread_mutex_t lock;		/* one ask at a time */
 	int sock;
 	pid_t pid;
-	unsigned owed;			/* answers not taken yet */
 };
-
-#define OWED_MAX	16u		/* few enough that the helper never waits for us */
 
 /* Room for one descriptor; aligned as the macros want it. */
 union control {
@@ -76,20 +73,6 @@ int helper_recv(int sock, void *msg, size_t len, int *fd)
 	return (int)n;
 }
 
-/* Answers nobody waits for, until so many are left. */
-static int take_owed(struct helper *h, unsigned left)
-{
-	struct helper_answer a;
-	int r = 1, fd;
-
-	while (h->owed > left && r > 0) {
-		r = helper_recv(h->sock, &a, sizeof(a), &fd);
-		wfs_close_fd(&fd);
-		h->owed--;
-	}
-	return r > 0 ? 0 : r < 0 ? r : -EPIPE;
-}
-
 static int call(struct helper *h, const struct helper_ask *ask, int fd, int *fd_out, struct wfs_err *err)
 {
 	struct helper_answer a = { 0 };
@@ -97,8 +80,6 @@ static int call(struct helper *h, const struct helper_ask *ask, int fd, int *fd_
 
 	pthread_mutex_lock(&h->lock);
 	r = helper_send(h->sock, ask, sizeof(*ask), fd);
-	if (r == 0)
-		r = take_owed(h, 0);
 	if (r == 0)
 		r = helper_recv(h->sock, &a, sizeof(a), &got);
 	pthread_mutex_unlock(&h->lock);
@@ -184,10 +165,7 @@ void helper_backing_close(struct helper *h, int id)
 {
 	const struct helper_ask ask = { .what = HELPER_CLOSE, .id = id };
 
-	pthread_mutex_lock(&h->lock);
-	if (take_owed(h, OWED_MAX - 1) == 0 && helper_send(h->sock, &ask, sizeof(ask), -1) == 0)
-		h->owed++;
-	pthread_mutex_unlock(&h->lock);
+	helper_send(h->sock, &ask, sizeof(ask), -1);	/* one message, whole: needs no lock */
 }
 
 int helper_settle(struct helper *h, uint64_t seed)

@@ -136,20 +136,21 @@ static int backing_open(struct server *s, int fd)
 	return r;
 }
 
-static int close_id(struct server *s, size_t i)
+static void close_id(struct server *s, size_t i)
 {
 	uint32_t id = (uint32_t)s->ids[i];
 
 	s->ids[i] = s->ids[--s->n_ids];
-	return ioctl(s->fuse, IOC_BACKING_CLOSE, &id) < 0 ? -errno : 0;
+	ioctl(s->fuse, IOC_BACKING_CLOSE, &id);
 }
 
-static int backing_close(struct server *s, int32_t id)
+static void backing_close(struct server *s, int32_t id)
 {
 	for (size_t i = 0; i < s->n_ids; i++)
-		if (s->ids[i] == id)
-			return close_id(s, i);
-	return -EINVAL;
+		if (s->ids[i] == id) {
+			close_id(s, i);
+			return;
+		}
 }
 
 /* ---- the mount ---- */
@@ -238,8 +239,8 @@ static void answer(struct server *s, const struct helper_ask *ask, int fd)
 		a.r = backing_open(s, fd);
 		break;
 	case HELPER_CLOSE:
-		a.r = backing_close(s, ask->id);
-		break;
+		backing_close(s, ask->id);
+		return;
 	case HELPER_SETTLE:
 		a.r = settle(s, ask->seed, &made);
 		give = made;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * helper_proto.h - what goes over the helper's socket: SOCK_SEQPACKET, one ask, one answer
+ * helper_proto.h - what goes over the helper's socket: SOCK_SEQPACKET, one ask, one answer, but to
+ * HELPER_CLOSE none
  */
 #ifndef FS_HELPER_PROTO_H
 #define FS_HELPER_PROTO_H
@@ -11,7 +12,7 @@ enum helper_what {
 	HELPER_MOUNT = 1,		/* answers with the connection */
 	HELPER_UNMOUNT,
 	HELPER_OPEN,			/* comes with a file: r is its backing id */
-	HELPER_CLOSE,			/* id */
+	HELPER_CLOSE,			/* id; no answer */
 	HELPER_SETTLE,			/* seed; answers with a pipe */
 };
 
