@@ -3,18 +3,32 @@
  * barefuse FILE MOUNTPOINT - the least that a FUSE daemon can do: one file, answered from a mapping of it
  *
  * Nothing is checked, nothing is looked up, everything is cached by the kernel for ever: what a read takes
- * here is what the kernel takes.  Stays in the foreground until it is unmounted.
+ * here is what the kernel takes.  The file has many names, file0, file1 and so on, each a file to the kernel,
+ * and latest is a link to their directory.  Stays in the foreground until it is unmounted.
  */
 #define FUSE_USE_VERSION 312
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-static struct stat st[2] = { { .st_mode = S_IFDIR | 0555, .st_nlink = 2, .st_ino = 1 }, { .st_ino = 2 } };
+enum { ROOT = FUSE_ROOT_ID, LATEST, FILES };	/* inodes */
+
+static struct stat st[] = {
+	[ROOT] = { .st_mode = S_IFDIR | 0555, .st_nlink = 2 }, [LATEST] = { .st_mode = S_IFLNK | 0777 }, [FILES] = { 0 },
+};
 static const char *data;
+
+static struct stat attr(fuse_ino_t ino)
+{
+	struct stat a = st[ino < FILES ? ino : FILES];
+
+	a.st_ino = ino;
+	return a;
+}
 
 static void op_init(void *arg, struct fuse_conn_info *c)
 {
@@ -25,9 +39,11 @@ static void op_init(void *arg, struct fuse_conn_info *c)
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct fuse_entry_param e = { .ino = 2, .attr = st[1], .attr_timeout = 1e9, .entry_timeout = 1e9 };
+	struct fuse_entry_param e = { .attr_timeout = 1e9, .entry_timeout = 1e9 };
 
-	if (parent == 1 && strcmp(name, "file") == 0)
+	e.ino = strcmp(name, "latest") == 0 ? LATEST : strncmp(name, "file", 4) == 0 ? FILES + (unsigned)atoi(name + 4) : 0;
+	e.attr = attr(e.ino);
+	if (parent == ROOT && e.ino)
 		fuse_reply_entry(req, &e);
 	else
 		fuse_reply_err(req, ENOENT);
@@ -35,8 +51,16 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct stat a = attr(ino);
+
 	(void)fi;
-	fuse_reply_attr(req, &st[ino != 1], 1e9);
+	fuse_reply_attr(req, &a, 1e9);
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	(void)ino;
+	fuse_reply_readlink(req, ".");
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -48,7 +72,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t len, off_t off, struct fuse_file_info *fi)
 {
-	off_t left = st[1].st_size - off;
+	off_t left = st[FILES].st_size - off;
 
 	(void)ino;
 	(void)fi;
@@ -58,16 +82,16 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t len, off_t off, struc
 int main(int argc, char **argv)
 {
 	static const struct fuse_lowlevel_ops ops = {
-		.init = op_init, .lookup = op_lookup, .getattr = op_getattr, .open = op_open, .read = op_read,
+		.init = op_init, .lookup = op_lookup, .getattr = op_getattr, .readlink = op_readlink, .open = op_open, .read = op_read,
 	};
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	struct fuse_loop_config *cfg = fuse_loop_cfg_create();
 	struct fuse_session *se;
 	int fd = argc == 3 ? open(argv[1], O_RDONLY) : -1;
 
-	if (fd < 0 || fstat(fd, &st[1]) < 0)
+	if (fd < 0 || fstat(fd, &st[FILES]) < 0)
 		return 2;
-	data = mmap(NULL, (size_t)st[1].st_size, PROT_READ, MAP_SHARED, fd, 0);
+	data = mmap(NULL, (size_t)st[FILES].st_size, PROT_READ, MAP_SHARED, fd, 0);
 	fuse_opt_add_arg(&args, "barefuse");
 	fuse_opt_add_arg(&args, "-oro,fsname=barefuse");
 	se = fuse_session_new(&args, &ops, sizeof(ops), NULL);
