@@ -161,7 +161,7 @@ overlay_on_one()
 test_other_namespace()
 {
 	rm -rf "$C"
-	SUITE_S=$S SUITE_C=$C unshare --user --map-root-user --mount bash -c '
+	SUITE_S=$S SUITE_C=$C "$TESTS/apart" -- unshare --user --map-root-user --mount bash -c '
 		set -e
 		weightfs mount "$SUITE_S" "'"$M"'" -f -o "cache=$SUITE_C,ready=complete,min_free=1M" 2>"'"$TMPDIR/log"'" &
 		for i in $(seq 400); do [ ! -e "'"$M"'/latest/model.bin" ] || break; sleep 0.05; done

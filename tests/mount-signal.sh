@@ -135,7 +135,7 @@ test_unmounted_here_alone()
 	unmount_below "$M"
 	weightfs mount "$S" "$M" -o "cache=$C-dir"
 	daemon=$(weightfs status "$M" --json | jq .mount.pid)
-	unshare --mount --propagation private sleep 100 &
+	"$TESTS/apart" --propagation private -- sleep 100 &
 	holder=$!
 	until_true 20 grep -q sleep "/proc/$holder/comm"
 	weightfs unmount "$M" 2>"$TMPDIR/copy" || r=$?
