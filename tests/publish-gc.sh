@@ -246,6 +246,37 @@ test_killed_anywhere()
 	[ $kills -ge 8 ] || fail "only $kills kills"
 }
 
+# CALL N: gc is interrupted at the N-th such call of a fresh store, and says so.
+interrupt_gc()
+{
+	local r=0
+
+	fresh
+	ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0 strace -f -o "$TMPDIR/trace" -e "trace=$1" \
+		-e "inject=$1:signal=SIGINT:when=$2" weightsync gc "$TMPDIR/s" --keep 3 --grace 0 >/dev/null 2>"$TMPDIR/int.err" || r=$?
+	[ $r = 130 ] || fail "interrupted at $1 $2: exit $r: $(cat "$TMPDIR/int.err")"
+}
+
+# Whoever interrupts it is told what is gone, and that the versions it keeps are not touched.
+test_interrupted_anywhere()
+{
+	local n gone
+
+	interrupt_gc getdents64 2
+	grep -q 'interrupted; nothing was removed$' "$TMPDIR/int.err" || fail "$(cat "$TMPDIR/int.err")"
+	diff -r --exclude lock "$S" "$TMPDIR/s"
+	for n in 1 5 17 18 25 60; do
+		interrupt_gc unlinkat $n
+		gone=$((LAST - $(ls "$TMPDIR/s/commits" | wc -l)))
+		grep -q "interrupted; $gone versions, $n objects, .* are removed, and versions 18 to $LAST are whole" "$TMPDIR/int.err" ||
+			fail "at $n, $gone versions are gone: $(cat "$TMPDIR/int.err")"
+		weightsync verify --quiet "$TMPDIR/s" >/dev/null || fail "after an interruption at $n"
+		pulls "$TMPDIR/s" "$CK/$LAST"
+		gc "$TMPDIR/s" --keep 3 --grace 0 >/dev/null
+		good_from "$TMPDIR/s" 18
+	done
+}
+
 # A follower that holds what was collected, and one whose next version was collected: both go on with the newest.
 test_readers_of_what_was_collected()
 {

@@ -75,6 +75,20 @@ static void print(const struct wfs_gc_opts *o, const struct wfs_gc_result *r, bo
 		       wfs_human_size(a, r->bytes), wfs_human_size(b, r->kept_bytes));
 }
 
+/* What is removed is not there any more, and readers of those versions may see that. */
+static int interrupted(const struct wfs_gc_opts *o, const struct wfs_gc_result *r)
+{
+	char size[32];
+
+	if (o->dry_run || !r->objects)
+		fputs("weightsync: interrupted; nothing was removed\n", stderr);
+	else
+		fprintf(stderr, "weightsync: interrupted; %" PRIu64 " versions, %" PRIu64 " objects, %s are removed, and versions %" PRIu64
+			" to %" PRIu64 " are whole; run it again for the rest\n", r->versions, r->objects,
+			wfs_human_size(size, r->bytes), r->oldest, r->newest);
+	return EXIT_INTERRUPTED;
+}
+
 int cmd_gc(int argc, char **argv)
 {
 	struct wfs_gc_opts o = { .grace_ns = GRACE, .cancel = &cmd_interrupted };
@@ -95,7 +109,7 @@ int cmd_gc(int argc, char **argv)
 	r = wfs_gc(s.st, &o, &res, &err);
 	wfs_store_close(s.st);
 	if (r == -ECANCELED)
-		wfs_fail(&err, r, "interrupted");
+		return interrupted(&o, &res);
 	if (r == 0)
 		print(&o, &res, json);
 	return r < 0 ? cmd_fail(r, &err) : 0;
