@@ -97,16 +97,22 @@ static int load(const struct wfs_past **out, struct wfs_replica *r, const struct
 	return 0;
 }
 
-int wfs_history_load(const struct wfs_past **out, struct wfs_replica *r, const struct wfs_digest *id, bool net,
-		     struct wfs_err *err)
+/* The walk comes from version `from`, and goes back to `to`. */
+static int load_ahead(const struct wfs_past **out, const struct wfs_walk *w, const struct wfs_digest *id, uint64_t from,
+		      struct wfs_err *err)
 {
+	struct wfs_replica *r = w->r;
 	int ret = load(out, r, id, false, err);
 
-	if (ret != -EAGAIN || !net)
+	if (ret != -EAGAIN || !w->net || !r->store)
 		return ret;
 	/* Several files are planned at once and want the same objects: each is fetched once. */
 	pthread_mutex_lock(&r->history_fetch);
-	ret = load(out, r, id, true, err);
+	ret = load(out, r, id, false, err);
+	if (ret == -EAGAIN) {
+		wfs_prefetch_versions(r, from, w->to, !w->to_ns && !w->until_full);
+		ret = load(out, r, id, true, err);
+	}
 	pthread_mutex_unlock(&r->history_fetch);
 	return ret;
 }
@@ -195,7 +201,7 @@ int wfs_history_sync(struct wfs_replica *r, struct wfs_err *err)
 		return wfs_fail(err, -ENOMEM, "out of memory");
 	/* They were parsed when the model was made, and are in the cache. */
 	for (i = 0; ret == 0 && i < n; i++) {
-		ret = wfs_history_load(&past, r, &ids[i], false, err);
+		ret = load(&past, r, &ids[i], false, err);
 		if (ret != -ENOMEM)
 			ret = 0;
 	}
@@ -233,14 +239,16 @@ static int step(struct wfs_walk *w, const struct wfs_past **at, uint64_t *travel
 
 		if (back > v->sequence || v->sequence - back < w->to || (i == 0 && !v->n_parents))
 			continue;
-		r = wfs_history_load(&next, w->r, id, w->net, err);
+		r = load_ahead(&next, w, id, v->sequence, err);
 		if (r < 0)
 			return r;
 		if (next->v.sequence + back != v->sequence || strcmp(next->v.run.s, v->run.s) != 0)
 			return wfs_fail(err, -EBADMSG, "versions/%s is not %llu before %llu", wfs_hex(id).s,
 					(unsigned long long)back, (unsigned long long)v->sequence);
-		if (next->v.time_ns < w->to_ns)
+		if (next->v.time_ns < w->to_ns) {
+			w->to = next->v.sequence + 1;
 			continue;
+		}
 		*travel = f && !f->whole ? wfs_past_travel(f, next, back) : 0;
 		if (*travel == UINT64_MAX)
 			continue;

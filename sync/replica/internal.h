@@ -220,9 +220,6 @@ void wfs_history_forget(struct wfs_replica *r);
 void wfs_history_retry(struct wfs_replica *r);
 const struct wfs_past *wfs_history_first(struct wfs_replica *r);	/* then ->next */
 const struct wfs_past *wfs_history_find(struct wfs_replica *r, const struct wfs_digest *id);
-/* -EAGAIN: not local and !net.  -EBADMSG: gone or damaged. */
-int wfs_history_load(const struct wfs_past **out, struct wfs_replica *r, const struct wfs_digest *id, bool net,
-		     struct wfs_err *err);
 /* That table's stored bytes are gone from the store, as why says: plans do without, until what is known is
  * forgotten. */
 void wfs_history_gone(struct wfs_replica *r, const struct wfs_digest *table, const struct wfs_err *why);
@@ -250,6 +247,9 @@ uint64_t wfs_past_travel(const struct wfs_file *f, const struct wfs_past *past, 
 
 /* Into the cache, in parallel; whoever needs one finds out whether that went well.  Waits for the network. */
 void wfs_prefetch_tables(struct wfs_replica *r, const struct wfs_digest *tables, size_t n);
+/* The versions that a walk from one to an older one comes to first, by the strides that publishers have unless they are
+ * told others; where it is not sure how far the walk goes, none behind wide strides. */
+void wfs_prefetch_versions(struct wfs_replica *r, uint64_t from, uint64_t to, bool surely);
 
 /* ---- basefiles.c -------------------------------------------------------------------------- */
 
