@@ -52,6 +52,7 @@ static int read_freqs(uint32_t *slots, const uint8_t *at, const uint8_t *end, un
 /* One turn of all coders, where LANES words are left: whether one takes a word is not guessed. */
 static inline const uint8_t *read_turn(uint8_t *classes, const uint32_t *slots, uint32_t state[LANES], const uint8_t *words)
 {
+#pragma GCC unroll 8
 	for (unsigned k = 0; k < LANES; k++) {
 		uint32_t x = state[k], slot = slots[(uint32_t)classes[k] << FREQ_BITS | (x & (FREQ_SUM - 1))], more;
 

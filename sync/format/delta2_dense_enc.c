@@ -161,7 +161,7 @@ static inline uint8_t *put_token(const struct symbol *s, uint32_t *state, uint8_
 
 	wfs_put16(at - 2, (uint16_t)x);
 	at -= 2 * more;
-	x >>= 16 * more;
+	x = more ? x >> 16 : x;
 	q = (uint32_t)((unsigned __int128)x * s->inverse >> 64);
 	*state = x + s->bias + q * s->rest;
 	return at;
@@ -177,6 +177,7 @@ static uint8_t *put_tokens(const struct dense *d, uint32_t state[LANES], uint8_t
 	if (!wfs_d2_portable && wfs_d2_put_tokens_fast(&at, classes, tokens, i, d->codes, state))
 		return at;
 	for (; i > 0; i -= LANES)
+#pragma GCC unroll 8
 		for (unsigned k = 0; k < LANES; k++)
 			at = put_token(&d->symbols[classes[i - 1 - k]][tokens[i - 1 - k]], &state[LANES - 1 - k], at);
 	return at;
@@ -205,6 +206,15 @@ static inline void write_bits(struct bit_writer *w)
 	w->have %= 8;
 }
 
+/* A folded change with more above its bits, which is as good where only low ones are looked at. */
+static inline uint64_t fold_low(uint64_t old, uint64_t new, unsigned bits)
+{
+	unsigned unused = 64 - bits;
+	int64_t d = (int64_t)((new - old) << unused) >> unused;
+
+	return (uint64_t)d << 1 ^ (uint64_t)(d >> 63);
+}
+
 #define AT_ONCE	4		/* changes of 16 bits, of which 13 at most are left open */
 
 /* What tokens leave open of n units' changes.  Of those that are changes it is nothing, which is not asked for. */
@@ -216,8 +226,8 @@ void put_low(struct bit_writer *w, const struct wfs_d2_units *u, const uint8_t *
 
 #pragma GCC unroll 8
 	for (uint32_t k = 0; k < n; k++) {
-		uint64_t z = wfs_d2_fold(wfs_d2_load(old, i + k, width), wfs_d2_load(new, i + k, width), bits);
-		unsigned open = n_bits[tokens[i + k]], first = WFS_MIN(open, (unsigned)WRITE_BITS);
+		uint64_t z = fold_low(wfs_d2_load(old, i + k, width), wfs_d2_load(new, i + k, width), bits);
+		unsigned open = n_bits[tokens[i + k]], first = bits == 64 ? WFS_MIN(open, (unsigned)WRITE_BITS) : open;
 
 		add_bits(w, z, first);
 		if (bits > 16 || k % AT_ONCE == AT_ONCE - 1)
@@ -246,15 +256,23 @@ uint8_t *put_bits(const struct dense *d, uint8_t *at, unsigned width, unsigned b
 	return w.have > 0 ? w.at + 1 : w.at;
 }
 
+#define MANY	64		/* units: an exponent that has so many has a class */
+#define FIRST	(1u << 14)
+
 static struct wfs_d2_window choose_window(const struct wfs_d2_units *u)
 {
 	uint32_t cells[WFS_D2_RAW_MAX];
+	struct wfs_d2_units first = *u;
 	unsigned hi = u->kind->mask, lo = 0;
 
-	wfs_d2_count(cells, u);
-	while (hi > 0 && cells[hi] < 64)
+	/* Where there are no more exponents than classes, the first units mostly show that all are in use. */
+	first.n = hi < WFS_D2_CLASSES ? WFS_MIN(u->n, (uint32_t)FIRST) : 0;
+	wfs_d2_count(cells, &first);
+	if (cells[lo] < MANY || cells[hi] < MANY)
+		wfs_d2_count(cells, u);
+	while (hi > 0 && cells[hi] < MANY)
 		hi--;
-	while (lo < hi && cells[lo] < 64)
+	while (lo < hi && cells[lo] < MANY)
 		lo++;
 	if (hi - lo >= WFS_D2_CLASSES)
 		lo = hi - (WFS_D2_CLASSES - 1);

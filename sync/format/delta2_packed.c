@@ -33,44 +33,49 @@ static uint64_t subtract(uint64_t x, uint64_t y, uint64_t tops)
 	return ((x | tops) - (y & ~tops)) ^ ((x ^ ~y) & tops);
 }
 
-static void count_bytes(uint64_t counts[256], uint64_t d)
-{
-	for (unsigned k = 0; k < 64; k += 8)
-		counts[d >> k & 0xff]++;
-}
+#define TOPS_OF_4	0x8888888888888888
+#define TOPS_OF_8	0x8080808080808080
 
-/* Pairs of changes of 4 bits, and changes of whole bytes, by value. */
-static void count_changes(uint64_t pairs[256], uint64_t bytes[256], const uint8_t *old, const uint8_t *new, size_t len)
+/* Changes by value: of bytes, or of pairs of 4 bits, as `tops` says.  Several counters a value, since the same one comes
+ * again before an increment is done. */
+static void count_changes(uint64_t counts[256], const uint8_t *old, const uint8_t *new, size_t len, uint64_t tops)
 {
+	uint32_t part[4][256] = { { 0 } };
+
 	for (size_t i = 0; i < len; i += 8) {
 		size_t n = WFS_MIN(len - i, (size_t)8);
-		uint64_t x = 0, y = 0;
+		uint64_t x = 0, y = 0, d;
 
 		memcpy(&x, old + i, n);
 		memcpy(&y, new + i, n);
-		if (x != y) {
-			count_bytes(pairs, subtract(y, x, 0x8888888888888888));
-			count_bytes(bytes, subtract(y, x, 0x8080808080808080));
-		} else {
-			pairs[0] += 8;
-			bytes[0] += 8;
-		}
+		d = subtract(y, x, tops);
+		if (d == 0)
+			part[0][0] += 8;
+		else
+			for (unsigned k = 0; k < 8; k++)
+				part[k % 4][d >> 8 * k & 0xff]++;
 	}
+	for (unsigned v = 0; v < 256; v++)
+		counts[v] = (uint64_t)part[0][v] + part[1][v] + part[2][v] + part[3][v];
 }
 
 static unsigned length_of(uint64_t z)
 {
-	return z ? 64 - (unsigned)__builtin_clzll(z) : 0;
+	return 64 - (unsigned)__builtin_clzll(z | 1) - (z == 0);	/* without a guess whether it is 0 */
 }
 
 static inline __attribute__((always_inline))
 void count_lengths(uint64_t lengths[LENGTHS], const uint8_t *old, const uint8_t *new, size_t n, unsigned width)
 {
+	uint32_t part[2][LENGTHS] = { { 0 } };
+
 	for (size_t i = 0; i < n; i++) {
 		uint64_t x = wfs_d2_load(old, i, width), y = wfs_d2_load(new, i, width);
 
-		lengths[x == y ? 0 : length_of(wfs_d2_fold(x, y, 8 * width))]++;
+		part[i % 2][length_of(wfs_d2_fold(x, y, 8 * width))]++;
 	}
+	for (unsigned k = 0; k < LENGTHS; k++)
+		lengths[k] = (uint64_t)part[0][k] + part[1][k];
 }
 
 /* What saying which of so many kinds of change each one is takes, in 2^-24 bits. */
@@ -87,12 +92,13 @@ static uint64_t entropy(const uint64_t *counts, unsigned n)
 }
 
 /* The length of each change, and the bits below its highest. */
-static uint64_t cost_of_units(const uint8_t *old, const uint8_t *new, size_t len, unsigned width, const uint64_t bytes[256])
+static uint64_t cost_of_units(const uint8_t *old, const uint8_t *new, size_t len, unsigned width)
 {
-	uint64_t lengths[LENGTHS] = { 0 }, bits = 0;
+	uint64_t lengths[LENGTHS] = { 0 }, bytes[256], bits = 0;
 
 	switch (width) {
 	case 1:
+		count_changes(bytes, old, new, len, TOPS_OF_8);
 		for (unsigned d = 0; d < 256; d++)
 			lengths[length_of(wfs_d2_fold(0, d, 8))] += bytes[d];
 		break;
@@ -108,13 +114,13 @@ static uint64_t cost_of_units(const uint8_t *old, const uint8_t *new, size_t len
 void wfs_d2_packed_costs(uint64_t *whole, uint64_t *packed, const uint8_t *old, const uint8_t *new, size_t len,
 			 unsigned width)
 {
-	uint64_t pairs[256] = { 0 }, bytes[256] = { 0 }, values[16] = { 0 };
+	uint64_t pairs[256], values[16] = { 0 };
 
-	count_changes(pairs, bytes, old, new, len);
+	count_changes(pairs, old, new, len, TOPS_OF_4);
 	for (unsigned v = 0; v < 256; v++) {
 		values[v & 0xf] += pairs[v];
 		values[v >> 4] += pairs[v];
 	}
 	*packed = entropy(values, 16);
-	*whole = cost_of_units(old, new, len, width, bytes);
+	*whole = cost_of_units(old, new, len, width);
 }

@@ -12,11 +12,11 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define AVX2 __attribute__((target("avx2")))
+#define AVX2 __attribute__((target("avx2,bmi2")))	/* both came with the same processors */
 
 static bool have_avx2(void)
 {
-	return __builtin_cpu_supports("avx2");
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
 }
 
 /* Classes of 16 units from number i on, of 1 or 2 bytes, in 16 bits each. */
@@ -176,14 +176,23 @@ static void make_meaning(struct meaning *m)
 	}
 }
 
-/* The change a token and the next bits say. */
-static inline uint16_t change_of(struct wfs_d2_bits *b, const struct meaning *m, unsigned token)
+/* The folded change that a token and the next bits say. */
+AVX2 static inline uint16_t change_of(struct wfs_d2_bits *b, const struct meaning *m, unsigned token)
 {
 	unsigned len = m->n_bits[token];
 	uint64_t low = wfs_get64(b->data + b->at / 8) >> b->at % 8 & ((1u << len) - 1);
 
 	b->at += len;
-	return (uint16_t)wfs_d2_unfold(m->base[token] + low);
+	return (uint16_t)(m->base[token] + low);
+}
+
+/* Sixteen folded changes are added to sixteen units. */
+AVX2 static inline void add_changes(__m256i *to, __m256i z)
+{
+	__m256i d = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_and_si256(z, _mm256_set1_epi16(1)));
+
+	d = _mm256_xor_si256(d, _mm256_srli_epi16(z, 1));
+	_mm256_storeu_si256(to, _mm256_add_epi16(_mm256_loadu_si256(to), d));
 }
 
 #define MANY	6		/* of 16: then all are done alike, rather than guessing which are not plain */
@@ -199,7 +208,7 @@ AVX2 static uint32_t apply(uint8_t *units, const uint8_t *tokens, uint32_t n, st
 	make_meaning(&m);
 	for (; i + 16 <= n && wfs_d2_bits_left(&at) >= APPLY_BITS; i += 16) {
 		__m128i t = _mm_loadu_si128((const __m128i *)(tokens + i)), longer;
-		__m256i *to = (__m256i *)(units + 2 * (size_t)i), z, d;
+		__m256i *to = (__m256i *)(units + 2 * (size_t)i);
 		unsigned left;
 
 		if (_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_max_epu8(t, too_many), t)))
@@ -211,18 +220,14 @@ AVX2 static uint32_t apply(uint8_t *units, const uint8_t *tokens, uint32_t n, st
 
 			for (unsigned k = 0; k < 16; k++)
 				changes[k] = change_of(&at, &m, tokens[i + k]);
-			d = _mm256_loadu_si256((const __m256i *)changes);
-			_mm256_storeu_si256(to, _mm256_add_epi16(_mm256_loadu_si256(to), d));
+			add_changes(to, _mm256_loadu_si256((const __m256i *)changes));
 			continue;
 		}
-		z = _mm256_cvtepu8_epi16(_mm_andnot_si128(longer, t));
-		d = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_and_si256(z, _mm256_set1_epi16(1)));
-		d = _mm256_xor_si256(d, _mm256_srli_epi16(z, 1));
-		_mm256_storeu_si256(to, _mm256_add_epi16(_mm256_loadu_si256(to), d));
+		add_changes(to, _mm256_cvtepu8_epi16(_mm_andnot_si128(longer, t)));
 		for (; left; left &= left - 1) {
 			uint32_t k = i + (unsigned)__builtin_ctz(left);
 
-			wfs_d2_store(units, k, 2, wfs_d2_load(units, k, 2) + change_of(&at, &m, tokens[k]));
+			wfs_d2_store(units, k, 2, wfs_d2_load(units, k, 2) + wfs_d2_unfold(change_of(&at, &m, tokens[k])));
 		}
 	}
 	b->at = at.at;
