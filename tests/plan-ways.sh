@@ -73,7 +73,7 @@ test_the_plan_is_shorter_than_replaying()
 # A mount that slept from version 3 to 53 receives what the plan says.
 test_a_mount_wakes_up()
 {
-	local got want
+	local got want n
 
 	rm -rf "$TMPDIR/c"
 	cp -a "$C" "$TMPDIR/c"
@@ -91,6 +91,10 @@ test_a_mount_wakes_up()
 	grep -c 'GET /versions/' "$SERVER_WORK/access.log" >"$TMPDIR/n.versions"
 	[ "$(cat "$TMPDIR/n.versions")" -le 20 ] || fail "$(cat "$TMPDIR/n.versions") version objects"
 	[ "$(grep -c 'GET /tables/' "$SERVER_WORK/access.log")" -le 32 ]
+	# By number, several at once: none waits for the one before to name it.
+	for n in 48 40 32 24 16; do
+		grep -q "GET /commits/$n " "$SERVER_WORK/access.log" || fail "version $n was not fetched ahead"
+	done
 	stop_servers
 }
 

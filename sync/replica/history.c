@@ -98,7 +98,7 @@ static int load(const struct wfs_past **out, struct wfs_replica *r, const struct
 }
 
 /* The walk comes from version `from`, and goes back to `to`. */
-static int load_ahead(const struct wfs_past **out, const struct wfs_walk *w, const struct wfs_digest *id, uint64_t from,
+static int load_ahead(const struct wfs_past **out, struct wfs_walk *w, const struct wfs_digest *id, uint64_t from,
 		      struct wfs_err *err)
 {
 	struct wfs_replica *r = w->r;
@@ -109,10 +109,13 @@ static int load_ahead(const struct wfs_past **out, const struct wfs_walk *w, con
 	/* Several files are planned at once and want the same objects: each is fetched once. */
 	pthread_mutex_lock(&r->history_fetch);
 	ret = load(out, r, id, false, err);
-	if (ret == -EAGAIN) {
+	if (ret == -EAGAIN && !w->unlike) {
 		wfs_prefetch_versions(r, from, w->to, !w->to_ns && !w->until_full);
-		ret = load(out, r, id, true, err);
+		ret = load(out, r, id, false, err);
+		w->unlike = ret == -EAGAIN;
 	}
+	if (ret == -EAGAIN)
+		ret = load(out, r, id, true, err);
 	pthread_mutex_unlock(&r->history_fetch);
 	return ret;
 }

@@ -234,6 +234,7 @@ struct wfs_walk {
 	const char *path;
 	bool net;
 	bool until_full;		/* no further than a version that has it in full */
+	bool unlike;			/* it does not go by the strides that are guessed */
 	uint64_t to, to_ns;
 	uint64_t limit;			/* bytes of deltas, at which it is given up */
 	uint64_t sum;			/* bytes of the deltas passed */
