@@ -2,11 +2,13 @@
 /*
  * cmd_events.c - weightfs events MNT [--json] [--newer-than N]
  *
- * A line a version, flushed at once.  SIGINT and SIGPIPE end it as they end cat.
+ * A line a version, flushed at once.  SIGINT and SIGPIPE end it as they end cat; a closed pipe ends it
+ * before there is something to print, too.
  */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -55,6 +57,16 @@ static int take_line(const struct wfs_buf *line, bool json, struct wfs_err *err)
 	return r < 0 ? wfs_fail(err, r, "out of memory") : 1;
 }
 
+/* Until the daemon says something; false: whoever reads what we print has gone, as head does. */
+static bool somebody_reads(int daemon)
+{
+	struct pollfd p[] = { { .fd = daemon, .events = POLLIN }, { .fd = STDOUT_FILENO } };
+
+	while (poll(p, ARRAY_SIZE(p), -1) < 0 && errno == EINTR)
+		;
+	return !(p[1].revents & POLLERR);
+}
+
 static int follow(const struct client *c, uint64_t above, bool json, struct wfs_err *err)
 {
 	WFS_AUTO(wfs_buf_free) struct wfs_buf line = WFS_BUF_INIT;
@@ -66,14 +78,14 @@ static int follow(const struct client *c, uint64_t above, bool json, struct wfs_
 	fd = client_open(c, ask, err);
 	if (fd < 0)
 		return fd;
-	while (r > 0) {
+	while (r > 0 && somebody_reads(fd)) {
 		r = client_line(&line, fd, -1, err);
 		if (r == 0)
 			return wfs_fail(err, -EPIPE, "%s: the daemon has gone without a word", c->point);
 		if (r > 0)
 			r = take_line(&line, json, err);
 	}
-	return r;
+	return WFS_MIN(r, 0);
 }
 
 int cmd_events(int argc, char **argv)

@@ -103,10 +103,10 @@ static const struct command {
 	int (*run)(int argc, char **argv);
 } commands[] = {
 	{ "mount", "STORE MNT [-f] [-o OPTION,...]", plain_mount },
-	{ "unmount", "MNT [--lazy]", cmd_unmount },
+	{ "unmount", "[--lazy] MNT", cmd_unmount },
 	{ "status", "MNT [--json] [--files [--version N]]", cmd_status },
-	{ "wait", "MNT [--newer-than SEQUENCE] [--timeout SECONDS]", cmd_wait },
-	{ "events", "MNT [--json] [--newer-than SEQUENCE]", cmd_events },
+	{ "wait", "MNT [--newer-than N] [--timeout SECONDS]", cmd_wait },
+	{ "events", "MNT [--json] [--newer-than N]", cmd_events },
 	{ "pin", "MNT VERSION", cmd_pin },
 	{ "unpin", "MNT VERSION", cmd_pin },
 	{ "hooks", "MNT [--once] [--dry-run] [--config FILE]", cmd_hooks },

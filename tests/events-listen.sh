@@ -124,6 +124,15 @@ test_text_for_people_is_safe()
 	wait "$listener"
 }
 
+test_whoever_reads_has_gone()
+{
+	fresh
+	timeout 20 weightfs events "$M" | head -n 1 >"$L"
+	[ "${PIPESTATUS[0]}" -eq 0 ] || fail "events waited for the next version"
+	grep -q '^1  ' "$L"
+	weightfs unmount "$M"
+}
+
 test_ctrl_c_and_a_dead_daemon()
 {
 	local pid
@@ -146,7 +155,7 @@ test_ctrl_c_and_a_dead_daemon()
 }
 
 for t in every_version_is_a_line begins_with_the_newest_if_it_is_newer many_listeners a_slow_listener_skips \
-	 text_for_people_is_safe ctrl_c_and_a_dead_daemon; do
+	 text_for_people_is_safe whoever_reads_has_gone ctrl_c_and_a_dead_daemon; do
 	run test_$t
 done
 finish

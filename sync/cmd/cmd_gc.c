@@ -75,6 +75,14 @@ static void print(const struct wfs_gc_opts *o, const struct wfs_gc_result *r, bo
 		       wfs_human_size(a, r->bytes), wfs_human_size(b, r->kept_bytes));
 }
 
+/* Why more is kept than was asked for. */
+static void print_grace(const struct wfs_gc_opts *o, const struct wfs_gc_result *r)
+{
+	if (r->newest - r->oldest >= o->keep && o->grace_ns)
+		fprintf(stderr, "weightsync: that is more than --keep %" PRIu64 ": what is younger than --grace (%s) stays\n", o->keep,
+			o->grace_ns == GRACE ? "7 days unless it is given" : "as given");
+}
+
 /* What is removed is not there any more, and readers of those versions may see that. */
 static int interrupted(const struct wfs_gc_opts *o, const struct wfs_gc_result *r)
 {
@@ -112,5 +120,7 @@ int cmd_gc(int argc, char **argv)
 		return interrupted(&o, &res);
 	if (r == 0)
 		print(&o, &res, json);
+	if (r == 0 && !json)
+		print_grace(&o, &res);
 	return r < 0 ? cmd_fail(r, &err) : 0;
 }
