@@ -64,11 +64,14 @@ static uint64_t disk_free(struct wfs_cache *c)
 	return fstatvfs(c->dir, &vfs) < 0 ? 0 : (uint64_t)vfs.f_bavail * vfs.f_frsize;
 }
 
+static uint64_t above_min_free(const struct wfs_cache *c, uint64_t disk)
+{
+	return disk > c->min_free ? disk - c->min_free : 0;
+}
+
 uint64_t wfs_cache_free(struct wfs_cache *c)
 {
-	uint64_t avail = disk_free(c);
-
-	return avail > c->min_free ? avail - c->min_free : 0;
+	return above_min_free(c, disk_free(c));
 }
 
 uint64_t wfs_cache_reserved(struct wfs_cache *c)
@@ -84,7 +87,7 @@ uint64_t wfs_cache_reserved(struct wfs_cache *c)
 /* Do `more` bytes fit beside what is used and `aside`?  Needs c->room. */
 static bool fits(struct wfs_cache *c, uint64_t more, uint64_t aside, struct wfs_shortage *lack)
 {
-	uint64_t disk = disk_free(c), avail = disk > c->min_free ? disk - c->min_free : 0, used, wanted;
+	uint64_t disk = disk_free(c), avail = above_min_free(c, disk), used, wanted;
 
 	*lack = (struct wfs_shortage){ 0 };
 	if (!c->used || c->written >= RECOUNT_EVERY || (c->size_max && c->used + c->written + aside + more > c->size_max)) {
