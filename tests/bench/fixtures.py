@@ -263,7 +263,6 @@ class Bench:
             f.truncate(max(free - (256 << 20), 0))		# all holes
         sh("cat", name, stdout=subprocess.DEVNULL)
 
-
     def read(self, mode, targets, processes=1, k=1, user=None, runs=None, count=None):
         """targets: name -> (files, files whose pages are dropped before, files that are read before).
         Name -> (bytes, median seconds)."""
